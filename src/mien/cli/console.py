@@ -1,0 +1,80 @@
+"""What every command shares: how it prints, how it fails."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import Any
+
+from mien.errors import MienError
+from mien.files import to_json
+
+#: Exit code for the user's mistakes.
+USER_ERROR = 2
+
+
+def say(text: str) -> None:
+    """A line for people, on standard error, so that standard output stays for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object, and nothing else, on standard output."""
+    print(json.dumps(json.loads(to_json(value)), ensure_ascii=False))
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
+    """A table on standard output; numbers are right-aligned, None is shown as a dash."""
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = [list(row) for row in rows]
+    grid = Table(title=title, title_justify="left", title_style="bold")
+    for column, header in enumerate(headers):
+        numeric = any(isinstance(row[column], (int, float)) for row in rows)
+        grid.add_column(header, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(_cell(value) for value in row))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(grid)
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and value != value):
+        return "–"
+    return (
+        f"{value:.3g}"
+        if isinstance(value, float) and abs(value) < 1
+        else (
+            f"{value:.2f}"
+            if isinstance(value, float)
+            else f"{value:,}"
+            if isinstance(value, int)
+            else str(value)
+        )
+    )
+
+
+def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command whose user errors are one line on standard error and exit code 2, without a traceback."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except MienError as error:
+            say(f"mien: {' '.join(str(error).split())}")
+            raise SystemExit(USER_ERROR) from None
+        except OSError as error:
+            # A missing file, no permission, a full disk: the system's own words name the file.
+            say(f"mien: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+            raise SystemExit(USER_ERROR) from None
+        except KeyboardInterrupt:
+            say("mien: interrupted; the same command goes on where it was (training: add --resume)")
+            raise SystemExit(130) from None
+
+    return run

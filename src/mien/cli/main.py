@@ -1,0 +1,50 @@
+"""The command line: a table of plain functions."""
+
+from __future__ import annotations
+
+import typer
+
+from mien.cli.compare import compare
+from mien.cli.console import one_line_errors
+from mien.cli.demo import demo
+from mien.cli.evaluate import evaluate
+from mien.cli.inspect import inspect
+from mien.cli.models import models
+from mien.cli.predict import predict
+from mien.cli.prepare import prepare
+from mien.cli.train import train
+
+COMMANDS = (prepare, inspect, train, evaluate, compare, predict, models, demo)
+
+app = typer.Typer(
+    name="mien",
+    help="Learn from faces: age, gender, race; judge what was learnt; use it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in COMMANDS:
+    app.command()(one_line_errors(command))
+
+
+def _version(show: bool) -> None:
+    if show:
+        from importlib.metadata import version
+
+        print(f"mien {version('mien')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Learn from faces: age, gender, race; judge what was learnt; use it."""
+
+
+def main() -> None:
+    """The entry point of the `mien` command."""
+    app()
