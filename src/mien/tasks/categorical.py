@@ -1,0 +1,151 @@
+"""A task whose answer is one of a few names: gender, race, expression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from mien.errors import MienError
+from mien.tasks.base import Outputs, State, Task, TaskSettings
+from mien.tasks.calibrate import fit_temperature
+from mien.tasks.head import hidden_layer, precise, summed
+
+
+class CategoricalSettings(TaskSettings):
+    """Settings of a task with classes."""
+
+    weight: float = Field(default=1.0, ge=0, description="weight of the loss")
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the label spread over all classes"
+    )
+    class_weights: list[float] | Literal["balanced"] | None = Field(
+        default=None,
+        description="a weight a class, or `balanced`: inverse to how often it occurs, 1 on average",
+    )
+    hidden: int = Field(default=0, ge=0, description="width of a hidden layer; 0: a linear head")
+
+
+class CategoricalTask(Task):
+    """Cross-entropy over `classes`.
+
+    Labels are hard, (N,) int64 with -1 for missing, or soft, (N, K) float with rows of probabilities and NaN
+    for missing. `encode` takes both from the manifest's column: whatever a data set gives.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        classes: tuple[str, ...],
+        settings: CategoricalSettings,
+        features: int,
+        given: int = 0,
+    ) -> None:
+        """`features` is the length of the backbone's vector, `given` that of the parents' probabilities."""
+        super().__init__(name, settings, width=len(classes))
+        self.classes = classes
+        self.columns = (name,)  # type: ignore[misc]  # one class, many tasks
+        self.options = settings
+        self.drop = nn.Dropout(settings.dropout)
+        self.hidden, width = hidden_layer(features + given, settings.hidden)
+        self.output = nn.Linear(width, len(classes))
+        weights = settings.class_weights
+        if isinstance(weights, list) and len(weights) != len(classes):
+            raise MienError(
+                f"tasks.{name}.class_weights has {len(weights)} numbers, expected {len(classes)}: "
+                f"one for each of {', '.join(classes)}"
+            )
+        unresolved = 1.0 if weights is None else float("nan")
+        fixed = weights if isinstance(weights, list) else [unresolved] * len(classes)
+        self.class_weights: Tensor
+        self.register_buffer("class_weights", torch.tensor(fixed, dtype=torch.float32))
+
+    def balance(self, labels: Tensor) -> None:
+        """Resolve `class_weights: balanced` from training labels: n / (K n_c), 1 for a class without a face.
+
+        Until then the loss is NaN. Does nothing for any other setting, so that it may always be called.
+        """
+        if self.options.class_weights != "balanced":
+            return
+        shares = self._probabilities(labels[self.labelled(labels)]).sum(0)
+        weights = torch.where(shares > 0, shares.sum() / (len(self.classes) * shares.clamp_min(1e-9)), 1.0)
+        self.class_weights.copy_(weights)
+
+    def encode(self, columns: Mapping[str, np.ndarray]) -> Tensor:
+        values = columns[self.name]
+        return torch.as_tensor(values, dtype=torch.float32 if values.ndim == 2 else torch.int64)
+
+    def labelled(self, labels: Tensor) -> Tensor:
+        return ~labels.isnan().any(1) if labels.ndim == 2 else labels >= 0
+
+    def forward(self, features: Tensor, given: Tensor | None = None) -> Outputs:
+        return {"logits": self.output(self.hidden(self.given_input(self.drop(features), given)))}
+
+    def condition(self, outputs: Outputs) -> Tensor:
+        return precise(outputs["logits"]).softmax(1)
+
+    def loss_weights(self) -> dict[str, float]:
+        return {"cross_entropy": self.options.weight} if self.options.weight else {}
+
+    def count(self, labels: Tensor) -> dict[str, int]:
+        return dict.fromkeys(self.loss_weights(), int(self.labelled(labels).sum()))
+
+    def losses(
+        self, outputs: Outputs, labels: Tensor, weights: Tensor | None = None
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        rows = self.labelled(labels).nonzero().squeeze(1)
+        if len(rows) == 0 or not self.loss_weights():
+            return {}
+        logits, target = precise(outputs["logits"][rows]), labels[rows]
+        per_face = F.cross_entropy(
+            logits,
+            target.to(logits.dtype) if target.ndim == 2 else target,
+            weight=self.class_weights.to(logits.dtype),
+            label_smoothing=self.options.label_smoothing,
+            reduction="none",
+        )
+        return {"cross_entropy": summed(per_face, weights, rows)}
+
+    def fit(self, outputs: Outputs, labels: Tensor) -> State:
+        """`{"temperature", "nll": [before, after], "n"}`: label smoothing leaves probabilities too modest."""
+        rows = self.labelled(labels).nonzero().squeeze(1)
+        if len(rows) == 0:
+            return {}
+        logits = outputs["logits"].detach().float()
+        logits, target = logits[rows.to(logits.device)], self._probabilities(labels[rows]).to(logits.device)
+
+        def nll(temperature: float) -> float:
+            return float(F.cross_entropy(logits / temperature, target))
+
+        temperature = fit_temperature(nll)
+        return {"temperature": temperature, "nll": [nll(1.0), nll(temperature)], "n": len(rows)}
+
+    def decode(self, outputs: Outputs, state: State) -> dict[str, np.ndarray]:
+        logits = outputs["logits"].detach().float() / state.get("temperature", 1.0)
+        probabilities = logits.softmax(1).cpu().numpy()
+        best = probabilities.argmax(1)
+        columns = {
+            self.name: np.array(self.classes, dtype=object)[best],
+            f"{self.name}_p": np.take_along_axis(probabilities, best[:, None], 1)[:, 0],
+        }
+        return columns | {f"{self.name}_{word}": probabilities[:, i] for i, word in enumerate(self.classes)}
+
+    def metrics(self, columns: Mapping[str, np.ndarray], labels: Tensor) -> dict[str, float]:
+        known = self.labelled(labels).cpu().numpy()
+        if not known.any():
+            return {"accuracy": float("nan")}
+        hard = (labels.argmax(1) if labels.ndim == 2 else labels).cpu().numpy()[known]
+        return {
+            "accuracy": float(
+                (columns[self.name][known] == np.array(self.classes, dtype=object)[hard]).mean()
+            )
+        }
+
+    def _probabilities(self, labels: Tensor) -> Tensor:
+        """Labels without missing ones as probabilities, (n, K) float32."""
+        return labels.float() if labels.ndim == 2 else F.one_hot(labels, len(self.classes)).float()
