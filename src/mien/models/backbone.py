@@ -1,0 +1,158 @@
+"""Backbones: MobileFaceNet and any architecture of timm, by name, with weights from a path or, when asked, the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mien.errors import MienError, nearest
+from mien.models.mobilefacenet import MobileFaceNet
+
+#: The value of `model.weights` that allows timm to download its pretrained weights.
+HUB = "hub"
+
+
+class Backbone(nn.Module):
+    """Pictures in [0, 1] to features.
+
+    It owns its pixels: mean and standard deviation are its buffers, pictures of another size are resized to
+    `input_size`. `features` is the length of what it returns.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, features: int, input_size: int, mean: Any, std: Any) -> None:
+        super().__init__()
+        self.net = net
+        self.features = features
+        self.input_size = input_size
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Uint8 or float [0, 1] pictures (B, 3, H, W) to features (B, `features`)."""
+        x = images.float() / 255 if images.dtype == torch.uint8 else images
+        if x.shape[-2:] != (self.input_size, self.input_size):
+            x = nn.functional.interpolate(
+                x, (self.input_size, self.input_size), mode="bilinear", antialias=True, align_corners=False
+            )
+        x = (x - self.mean) / self.std
+        # Depthwise convolutions on CPU and tensor cores on CUDA are a third faster with the channels last.
+        return self.net(x.contiguous(memory_format=torch.channels_last)).flatten(1)
+
+    def depths(self) -> list[list[str]]:
+        """Names of the parameters at each depth, from the picture to the features."""
+        names = [name for name, _ in self.net.named_parameters()]
+        if not hasattr(self.net, "group_matcher"):
+            return [[f"net.{name}" for name in names]]
+        from timm.models import group_parameters
+
+        net: Any = self.net
+        groups = group_parameters(net, net.group_matcher(coarse=False))
+        return [[f"net.{name}" for name in groups[depth]] for depth in sorted(groups)]
+
+
+def build_backbone(name: str, weights: str | None = None, input_size: int | None = None) -> Backbone:
+    """The backbone called `name`: `mobilefacenet`, or any architecture of timm.
+
+    Args:
+        name: the architecture.
+        weights: a file of weights (.safetensors, or .pt/.pth read without executing anything), "hub" to let timm
+            download its own, or None for random ones.
+        input_size: side in pixels to which pictures are resized; None for the architecture's own.
+
+    Raises:
+        MienError: the name is unknown, the size is not supported, or the weights are of another network.
+    """
+    if name == "mobilefacenet":
+        if input_size not in (None, MobileFaceNet.input_size):
+            raise MienError(
+                f"model.input_size {input_size}: mobilefacenet takes {MobileFaceNet.input_size} px; leave it out, "
+                "or choose an architecture of timm"
+            )
+        if weights == HUB:
+            raise MienError(
+                "model.weights hub: mobilefacenet is not on timm's hub; give the path of its weights"
+            )
+        net: nn.Module = MobileFaceNet()
+        backbone = Backbone(net, 512, MobileFaceNet.input_size, MobileFaceNet.mean, MobileFaceNet.std)
+    else:
+        backbone = _timm_backbone(name, weights == HUB, input_size)
+    if weights not in (None, HUB):
+        _load_weights(backbone.net, Path(str(weights)), name)
+    return backbone.to(memory_format=torch.channels_last)
+
+
+def _timm_backbone(name: str, pretrained: bool, input_size: int | None) -> Backbone:
+    import timm
+
+    if not timm.is_model(name):
+        raise MienError(
+            f"model.backbone {name!r} is neither mobilefacenet nor an architecture of timm"
+            f"{nearest(name, ['mobilefacenet', *timm.list_models()])}"
+        )
+    options: dict[str, Any] = {}
+    if input_size is not None:
+        # Only networks with positions fixed at construction (transformers) need to be told the size.
+        options["img_size"] = input_size
+    net: Any
+    try:
+        net = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+    except TypeError:
+        net = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    except (OSError, RuntimeError) as error:
+        raise MienError(f"model.weights hub: timm could not fetch {name}: {error}") from None
+    config = net.pretrained_cfg
+    size = input_size or config.get("input_size", (3, 224, 224))[-1]
+    # A network's head may widen its features (MobileNet-V3), so the length is asked of the network itself.
+    was_training = net.training
+    with torch.no_grad():
+        features = net.eval()(torch.zeros(1, 3, size, size)).flatten(1).shape[1]
+    net.train(was_training)
+    return Backbone(net, features, size, config["mean"], config["std"])
+
+
+def _load_weights(net: nn.Module, path: Path, name: str) -> None:
+    state = read_weights(path)
+    own = net.state_dict()
+    fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+    missing = sorted(set(own) - set(fitting))
+    # Buffers that count batches are absent from some exports and mean nothing here.
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if missing:
+        raise MienError(
+            f"model.weights {path}: these are not weights of {name}: {len(missing)} of {len(own)} tensors are missing "
+            f"or of another shape, the first is {missing[0]}"
+        )
+    net.load_state_dict(fitting, strict=False)
+
+
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a .safetensors, .pt or .pth file by name; nothing in the file is executed.
+
+    Raises:
+        MienError: there is no such file, or it holds no named tensors.
+    """
+    if not path.is_file():
+        raise MienError(f"model.weights {path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise MienError(
+            f"model.weights {path}: cannot be read as weights: {str(error).splitlines()[0]}"
+        ) from None
+    for wrapper in ("state_dict", "model", "model_state_dict"):
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise MienError(f"model.weights {path}: holds no plain table of named tensors")
+    return {key.removeprefix("module."): value for key, value in state.items()}

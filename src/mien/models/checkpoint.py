@@ -1,0 +1,182 @@
+"""Saving and loading networks: safetensors for numbers, JSON for the rest; nothing in a file is ever executed.
+
+A checkpoint is a folder: `model.safetensors` and `model.json` are the network as it is used; a run's checkpoints also
+hold `training.safetensors` and `training.json`, from which training goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mien.errors import MienError, unknown
+from mien.faces import Crop
+from mien.files import whole, write_json, write_text
+from mien.models.estimator import Estimator, ModelSettings, build_estimator
+
+#: Version of the layout of model.json.
+FORMAT = 1
+WEIGHTS, FACTS = "model.safetensors", "model.json"
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors as safetensors; the file appears whole."""
+    from safetensors.torch import save_file
+
+    # Safetensors wants each tensor dense and in memory of its own.
+    dense = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    with whole(path) as beside:
+        save_file(dense, beside)
+
+
+def save_estimator(folder: Path, estimator: Estimator, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write `estimator` to `folder`; `weights` (its averaged ones, say) stand in for its own where given."""
+    save_tensors(folder / WEIGHTS, weights if weights is not None else estimator.state_dict())
+    save_facts(folder, estimator)
+
+
+def save_facts(folder: Path, estimator: Estimator) -> None:
+    """Write all of `estimator` but its weights: settings, crop, fitted states, card."""
+    write_json(
+        folder / FACTS,
+        {
+            "format": FORMAT,
+            "kind": "estimator",
+            "name": estimator.name,
+            "settings": estimator.settings,
+            "crop": estimator.crop.to_dict(),
+            "states": estimator.states,
+            "calibrated_on": estimator.calibrated_on,
+            "card": estimator.card,
+        },
+    )
+
+
+def load_estimator(model: str | Path | None = None, device: str | torch.device = "cpu") -> Estimator:
+    """An estimator ready for use: a run's best, a checkpoint's, or a shipped one by name (None: the default one).
+
+    Raises:
+        MienError: there is no such model, or its files are damaged or of another kind.
+    """
+    folder = find_checkpoint(model)
+    facts = _read_facts(folder)
+    try:
+        settings = ModelSettings.model_validate({**facts["settings"]["model"], "init": None})
+        from mien.tasks.face import TasksSettings
+
+        tasks = TasksSettings.model_validate(facts["settings"]["tasks"])
+        crop = Crop.from_dict(facts["crop"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise MienError(f"{folder / FACTS}: not a model of this version of mien: {error}") from None
+    estimator = build_estimator(settings, tasks, crop, load=False)
+    try:
+        estimator.load_state_dict(read_tensors(folder / WEIGHTS))
+    except RuntimeError as error:
+        raise MienError(
+            f"{folder / WEIGHTS}: weights and {FACTS} do not belong together: {str(error).splitlines()[-1].strip()}"
+        ) from None
+    estimator.states = facts.get("states", {})
+    estimator.calibrated_on = facts.get("calibrated_on", {})
+    estimator.card = facts.get("card", {})
+    estimator.settings = facts["settings"]
+    estimator.name = facts.get("name") or str(model)
+    return estimator.eval().to(device)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        MienError: the file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise MienError(f"{path}: no such file; the checkpoint is incomplete") from None
+    except SafetensorError as error:
+        raise MienError(f"{path}: damaged weights ({error}); take another checkpoint") from None
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    path = folder / FACTS
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MienError(
+            f"{folder}: no {FACTS} in it; a model is a run, a checkpoint folder or a shipped name"
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise MienError(f"{path}: damaged ({error}); take another checkpoint") from None
+    if not isinstance(facts, dict) or facts.get("kind") != "estimator":
+        kind = facts.get("kind") if isinstance(facts, dict) else type(facts).__name__
+        raise MienError(f"{path}: holds {kind!r}, expected an estimator")
+    if facts.get("format") != FORMAT:
+        raise MienError(f"{path}: format {facts.get('format')}, this version of mien reads format {FORMAT}")
+    return facts
+
+
+def find_checkpoint(model: str | Path | None, which: str = "best") -> Path:
+    """The folder with the weights of `model`.
+
+    Args:
+        model: a run folder (its checkpoint `which` is taken), a checkpoint folder, a shipped name, None.
+        which: "best" or "last", for a run.
+    """
+    if model is None:
+        return shipped_models()[DEFAULT_MODEL]
+    path = Path(model)
+    if (path / FACTS).is_file():
+        return path
+    if (path / "checkpoints").is_dir():
+        return read_pointer(path / "checkpoints", which)
+    if path.exists():
+        raise MienError(f"{path}: neither a run (no checkpoints/ in it) nor a checkpoint (no {FACTS} in it)")
+    models = shipped_models()
+    if str(model) in models:
+        return models[str(model)]
+    raise unknown("model", str(model), models, "shipped models; as a path it does not exist either")
+
+
+#: The model that every command uses when none is named.
+DEFAULT_MODEL = "face-mobile"
+
+
+def shipped_models() -> dict[str, Path]:
+    """Name to folder of each model that comes with the package."""
+    root = Path(str(resources.files("mien"))) / "weights"
+    return (
+        {folder.name: folder for folder in sorted(root.iterdir()) if (folder / FACTS).is_file()}
+        if root.is_dir()
+        else {}
+    )
+
+
+def read_pointer(checkpoints: Path, which: str) -> Path:
+    """The checkpoint that the pointer file `best` or `last` names.
+
+    Raises:
+        MienError: nothing is saved yet, or the pointer names a folder that is gone.
+    """
+    pointer = checkpoints / which
+    if not pointer.is_file():
+        raise MienError(f"{checkpoints}: no checkpoint {which!r} yet; train with --resume, or name another")
+    folder = checkpoints / pointer.read_text(encoding="utf-8").strip()
+    if not (folder / FACTS).is_file():
+        raise MienError(
+            f"{pointer}: points to {folder.name}, which is not there; name a checkpoint folder instead"
+        )
+    return folder
+
+
+def write_pointer(checkpoints: Path, which: str, name: str) -> None:
+    """Let `best` or `last` name a finished checkpoint; a folder appears by its pointer."""
+    write_text(checkpoints / which, name + "\n")

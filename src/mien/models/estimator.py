@@ -1,0 +1,126 @@
+"""The estimator: pictures to an output for each of its tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from mien.errors import MienError
+from mien.faces import Crop
+from mien.models.backbone import Backbone, build_backbone
+from mien.tasks.base import Outputs, State, Task
+from mien.tasks.face import TasksSettings, build_tasks, run_tasks
+
+
+class ModelSettings(BaseModel):
+    """What network learns, and from where it starts."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    backbone: str = Field(default="mobilefacenet", description="mobilefacenet, or any architecture of timm")
+    weights: str | None = Field(
+        default=None, description="a file of backbone weights, or `hub` to download timm's"
+    )
+    init: str | None = Field(
+        default=None,
+        description="a run, checkpoint or shipped model to start from; heads are matched by name",
+    )
+    input_size: int | None = Field(
+        default=None, ge=16, le=1024, description="pixels; the backbone's own if left out"
+    )
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="dropout on the features")
+    freeze_backbone: bool | int = Field(
+        default=False,
+        description="true: the backbone never learns; a number: it starts to learn after so many epochs",
+    )
+
+
+class Estimator(nn.Module):
+    """A backbone and the heads of its tasks.
+
+    `states` holds what each task fitted on held-out faces (blend, temperature, conformal quantiles) and `decode`
+    uses it. `crop` is how the faces sat in the pictures it learnt from. `calibrated_on` names the faces of `states`:
+    `{"manifest": hash, "split": name}`.
+    """
+
+    def __init__(self, backbone: Backbone, tasks: Mapping[str, Task], dropout: float, crop: Crop) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.dropout = nn.Dropout(dropout)
+        self.tasks = nn.ModuleDict(dict(tasks))
+        self.crop = crop
+        self.states: dict[str, State] = {}
+        self.calibrated_on: dict[str, str] = {}
+        self.name = ""
+        #: What builds this network again: {"model": ..., "tasks": ...}.
+        self.settings: dict[str, Any] = {}
+        #: Terms, training data and figures, as shipped models carry them.
+        self.card: dict[str, Any] = {}
+
+    @property
+    def input_size(self) -> int:
+        """Side in pixels of the pictures the network sees."""
+        return self.backbone.input_size
+
+    def task(self, name: str) -> Task:
+        return cast(Task, self.tasks[name])
+
+    def forward(self, images: Tensor) -> dict[str, Outputs]:
+        """Uint8 or float [0, 1] pictures (B, 3, H, W) to `{task: {output: tensor}}`."""
+        return self.heads(self.backbone(images))
+
+    def heads(self, features: Tensor) -> dict[str, Outputs]:
+        """Features (B, F) to `{task: {output: tensor}}`; parents come before the tasks that are given them."""
+        return run_tasks({name: self.task(name) for name in self.tasks}, self.dropout(features))
+
+    def decode(self, outputs: Mapping[str, Outputs]) -> dict[str, np.ndarray]:
+        """Outputs to the columns of a predictions table, (B,) each."""
+        columns: dict[str, np.ndarray] = {}
+        for name, output in outputs.items():
+            columns.update(self.task(name).decode(output, self.states.get(name, {})))
+        return columns
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor) -> dict[str, np.ndarray]:
+        """Decoded columns for one batch of pictures; the network is used as in evaluation."""
+        training = self.training
+        self.eval()
+        try:
+            return self.decode(self(images))
+        finally:
+            self.train(training)
+
+
+def build_estimator(model: ModelSettings, tasks: TasksSettings, crop: Crop, load: bool = True) -> Estimator:
+    """An estimator with starting weights as `model` says; `load=False` leaves them random (a checkpoint follows)."""
+    backbone = build_backbone(model.backbone, model.weights if load else None, model.input_size)
+    built = build_tasks(tasks, backbone.features)
+    if not built:
+        raise MienError("tasks: all are switched off; leave at least one of age, gender, race")
+    estimator = Estimator(backbone, built, model.dropout, crop)
+    estimator.settings = {"model": model.model_dump(mode="json"), "tasks": tasks.model_dump(mode="json")}
+    return estimator
+
+
+def start_from(estimator: Estimator, other: Estimator) -> list[str]:
+    """Copy the weights of `other` where name and shape agree, and return the names that did not find a match.
+
+    Raises:
+        MienError: the two have different backbones.
+    """
+    own, given = estimator.state_dict(), other.state_dict()
+    fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    backbone = [key for key in own if key.startswith("backbone.") and key not in fitting]
+    if backbone:
+        raise MienError(
+            f"model.init {other.name or other.settings['model'].get('backbone')}: its backbone is "
+            f"{other.settings['model'].get('backbone')}, this recipe's is {estimator.settings['model']['backbone']}; "
+            "give both the same model.backbone"
+        )
+    estimator.load_state_dict(fitting, strict=False)
+    return sorted(set(own) - set(fitting))

@@ -1,0 +1,91 @@
+"""What one training step minimises. The loop knows nothing else of what it trains."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from mien.faces import FaceBatch
+
+Terms = dict[str, tuple[Tensor, Tensor]]
+#: Sums a tensor over all processes, in place; the identity on one.
+Reduce = Callable[[Tensor], Tensor]
+
+
+class Objective(ABC):
+    """Players (networks that learn), what each minimises, and how a round of training is judged.
+
+    `players` maps a name to a network; each has its optimiser and its average. `chooses` is the figure of `validate`
+    that picks the best checkpoint, and whether lower is better.
+    """
+
+    players: dict[str, nn.Module]
+    chooses: tuple[str, bool]
+
+    def start_epoch(self, epoch: int) -> None:
+        """What changes as epochs pass: frozen parts, a curriculum. Called before each epoch, also on resuming."""
+
+    def cadence(self, player: str) -> int:
+        """The player moves at every so many steps."""
+        return 1
+
+    def depths(self, player: str) -> list[list[str]]:
+        """Names of the player's parameters at each depth, input first, for learning rates by depth."""
+        return [[name for name, _ in self.players[player].named_parameters()]]
+
+    @abstractmethod
+    def weights(self, player: str) -> Mapping[str, float]:
+        """The weight of each loss term; each term is divided by its own count first."""
+
+    @abstractmethod
+    def counts(self, player: str, batch: FaceBatch) -> dict[str, int]:
+        """How many faces (or pairs) each term of `losses` will be summed over, known before the forward pass.
+
+        The loop sums them over processes and over the window of accumulation, so that one face weighs the same
+        however the batch is cut.
+        """
+
+    @abstractmethod
+    def losses(self, player: str, batch: FaceBatch, step: int) -> Terms:
+        """`{term: (sum, count)}` for one micro-batch."""
+
+    def after_step(self, reduce: Reduce) -> None:
+        """What happens once a step after all players moved (group weights, an adaptive augmentation)."""
+
+    @abstractmethod
+    def validate(self, averages: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
+        """Figures on the `select` split, with each player's averaged weights where there are any."""
+
+    @abstractmethod
+    def save_model(self, folder: Path, averages: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Write the network that users will load, with averaged weights where there are any."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the objective itself must remember to resume; JSON-able."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+    def figures(self) -> dict[str, Any]:
+        """Matplotlib figures of the last validation, for TensorBoard."""
+        return {}
+
+
+@contextmanager
+def averaged(network: nn.Module, weights: Mapping[str, Tensor] | None) -> Iterator[None]:
+    """Inside the block `network` has the given weights; afterwards its own again. None changes nothing."""
+    if weights is None:
+        yield
+        return
+    own = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    network.load_state_dict(weights)
+    try:
+        yield
+    finally:
+        network.load_state_dict(own)

@@ -1,0 +1,173 @@
+"""Training an estimator: the weighted losses of its tasks, optionally with group DRO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from mien.faces import FaceBatch
+from mien.models.checkpoint import save_estimator
+from mien.models.estimator import Estimator
+from mien.objectives.base import Objective, Reduce, Terms, averaged
+
+if TYPE_CHECKING:
+    from mien.data.loading import FaceLoader
+
+#: Key in a batch's labels of the group that group DRO weighs, (B,) int64 with -1 for unknown.
+GROUP = "dro_group"
+
+
+class EstimatorSettings(BaseModel):
+    """How an estimator is trained beyond the losses of its tasks."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    group_dro: list[str] = Field(
+        default_factory=list,
+        description="manifest columns whose groups share the worst loss, such as [race, gender]",
+    )
+    group_dro_rate: float = Field(default=0.01, gt=0, description="how fast the groups' weights move")
+    choose: str | None = Field(
+        default=None,
+        description="figure on `select` that picks the best epoch; age/mae, else the first task's accuracy",
+    )
+
+
+class EstimatorObjective(Objective):
+    """One player, the estimator; its terms are `task/term`.
+
+    Group DRO (Sagawa et al., 2020, https://arxiv.org/abs/1911.08731): each group's weight q_g grows with its loss,
+    q_g <- q_g exp(rate x loss_g), normalised; a face of group g counts q_g / p_g, p_g being the group's share of the
+    training faces. Faces of unknown group count 1. The loss that moves q is the first task's, the age if there is one.
+    """
+
+    player = "estimator"
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        select: FaceLoader,
+        settings: EstimatorSettings,
+        freeze_backbone: bool | int = False,
+        group_shares: np.ndarray | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.players: dict[str, nn.Module] = {self.player: estimator}
+        self.settings = settings
+        self.select = select
+        self.freeze_backbone = freeze_backbone
+        names = list(estimator.tasks)
+        self.leading = "age" if "age" in names else names[0]
+        figure = settings.choose or ("age/mae" if self.leading == "age" else f"{self.leading}/accuracy")
+        self.chooses = (figure, not figure.endswith(("accuracy", "f1", "ccc")))
+        self._shares = None if group_shares is None else torch.as_tensor(group_shares, dtype=torch.float32)
+        groups = 0 if self._shares is None else len(self._shares)
+        self._q = torch.full((groups,), 1 / max(groups, 1))
+        self._seen = torch.zeros(2, groups)
+
+    def start_epoch(self, epoch: int) -> None:
+        frozen = self.freeze_backbone is True or epoch < int(self.freeze_backbone)
+        self.estimator.backbone.requires_grad_(not frozen)
+        self._frozen = frozen
+
+    def depths(self, player: str) -> list[list[str]]:
+        backbone = [[f"backbone.{name}" for name in names] for names in self.estimator.backbone.depths()]
+        heads = [name for name, _ in self.estimator.named_parameters() if not name.startswith("backbone.")]
+        return [*backbone, heads]
+
+    def weights(self, player: str) -> Mapping[str, float]:
+        return {
+            f"{name}/{term}": weight
+            for name in self.estimator.tasks
+            for term, weight in self.estimator.task(name).loss_weights().items()
+        }
+
+    def counts(self, player: str, batch: FaceBatch) -> dict[str, int]:
+        return {
+            f"{name}/{term}": count
+            for name in self.estimator.tasks
+            for term, count in self.estimator.task(name).count(batch.labels[name]).items()
+        }
+
+    def losses(self, player: str, batch: FaceBatch, step: int) -> Terms:
+        self.estimator.train()
+        if self._frozen:
+            # Frozen means the statistics of its normalisation too.
+            self.estimator.backbone.eval()
+        outputs = self.estimator(batch.images)
+        weights = self._face_weights(batch)
+        terms: Terms = {}
+        for name in self.estimator.tasks:
+            found = self.estimator.task(name).losses(outputs[name], batch.labels[name], weights)
+            terms.update({f"{name}/{term}": pair for term, pair in found.items()})
+        if self._shares is not None:
+            self._see_groups(outputs[self.leading], batch)
+        return terms
+
+    def _face_weights(self, batch: FaceBatch) -> Tensor | None:
+        if self._shares is None:
+            return batch.weights
+        group = batch.labels[GROUP]
+        scale = (self._q / self._shares.clamp_min(1e-6)).to(group.device)
+        weights = torch.where(group >= 0, scale[group.clamp_min(0)], torch.ones((), device=group.device))
+        return weights if batch.weights is None else weights * batch.weights
+
+    @torch.no_grad()
+    def _see_groups(self, outputs: dict[str, Tensor], batch: FaceBatch) -> None:
+        task = self.estimator.task(self.leading)
+        for group in range(self._seen.shape[1]):
+            faces = batch.labels[GROUP] == group
+            if not bool(faces.any()):
+                continue
+            found = task.losses(
+                {key: value[faces] for key, value in outputs.items()}, batch.labels[self.leading][faces]
+            )
+            for term, weight in task.loss_weights().items():
+                if term in found:
+                    self._seen[0, group] += weight * found[term][0].float().cpu()
+            self._seen[1, group] += int(faces.sum())
+
+    def after_step(self, reduce: Reduce) -> None:
+        if self._shares is None:
+            return
+        seen = reduce(self._seen)
+        loss = torch.where(seen[1] > 0, seen[0] / seen[1].clamp_min(1), torch.zeros(()))
+        self._q = self._q * torch.exp(self.settings.group_dro_rate * loss)
+        self._q /= self._q.sum()
+        self._seen = torch.zeros_like(self._seen)
+
+    def validate(self, averages: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
+        estimator = self.estimator
+        with averaged(estimator, averages.get(self.player)), torch.inference_mode():
+            estimator.eval()
+            kept: dict[str, dict[str, list[Tensor]]] = {name: {} for name in estimator.tasks}
+            labels: dict[str, list[Tensor]] = {name: [] for name in estimator.tasks}
+            device = next(estimator.parameters()).device
+            for batch in self.select.epoch():
+                outputs = estimator(batch.to(device).images)
+                for name in estimator.tasks:
+                    labels[name].append(batch.labels[name])
+                    for key, value in outputs[name].items():
+                        kept[name].setdefault(key, []).append(value.float().cpu())
+        figures: dict[str, float] = {}
+        for name in estimator.tasks:
+            task = estimator.task(name)
+            columns = task.decode({key: torch.cat(value) for key, value in kept[name].items()}, {})
+            found = task.metrics(columns, torch.cat(labels[name]))
+            figures.update({f"{name}/{metric}": value for metric, value in found.items()})
+        return figures
+
+    def save_model(self, folder: Path, averages: Mapping[str, Mapping[str, Tensor]]) -> None:
+        save_estimator(folder, self.estimator, averages.get(self.player))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"q": self._q.tolist()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._q = torch.tensor(state["q"], dtype=torch.float32)

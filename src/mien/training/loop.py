@@ -1,0 +1,316 @@
+"""The training loop: one function for estimators, VAEs and GANs, on one process or many. It knows no task."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+import torch.distributed as dist
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from mien.errors import MienError
+from mien.faces import FaceBatch
+from mien.files import write_json
+from mien.objectives.base import Objective
+from mien.progress import Progress, clock
+from mien.training.optim import Average, OptimSettings, build_optimiser, rate_at, set_rate
+from mien.training.position import Position
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+class TrainingSettings(BaseModel):
+    """How long and in what steps."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    epochs: int = Field(default=12, ge=1)
+    batch: int = Field(
+        default=64, ge=1, description="faces a step, over all processes and accumulated micro-batches"
+    )
+    accumulate: int = Field(default=1, ge=1, description="micro-batches a step")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    average: float | None = Field(
+        default=0.998, gt=0, lt=1, description="decay of the averaged weights; null: none"
+    )
+    stop_after: int | None = Field(
+        default=None, ge=1, description="stop after so many epochs without a better figure"
+    )
+    save_every: int | None = Field(
+        default=None, ge=1, description="save after so many steps too, not only each epoch"
+    )
+    keep: int = Field(default=2, ge=1, description="how many of the last checkpoints stay, beside the best")
+
+
+class Batches(Protocol):
+    """What the loop reads: a loader of faces."""
+
+    def __len__(self) -> int: ...
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[FaceBatch]: ...
+
+
+class Interrupted(MienError):
+    """Training stopped by itself: a loss that is no number."""
+
+
+def train(
+    objective: Objective,
+    batches: Batches,
+    folder: Path,
+    training: TrainingSettings,
+    optim: OptimSettings,
+    *,
+    accelerator: Accelerator,
+    seed: int = 0,
+    resume: bool = False,
+    faces: Any = None,
+    show: bool = True,
+) -> list[dict[str, Any]]:
+    """Train until the epochs are over or nothing gets better, and return the history, an entry an epoch.
+
+    Checkpoints, `history.json` and TensorBoard files go to `folder`. Each loss term is divided by its count over all
+    processes and the window of accumulation, so the batch may be cut in any way. Everything random in a step comes
+    from (seed, step), so a resumed run ends with the weights of an unbroken one.
+
+    Args:
+        faces: maps rows to readable names of faces, for the record of a batch that broke.
+
+    Raises:
+        Interrupted: a loss is not finite; `broken.json` says at which step, in which term and for which faces.
+    """
+    rank, world = accelerator.process_index, accelerator.num_processes
+    steps_per_epoch = len(batches) // training.accumulate
+    if steps_per_epoch == 0:
+        raise MienError(
+            f"training.batch {training.batch}: the training split fills {len(batches)} micro-batches, fewer than "
+            f"training.accumulate {training.accumulate}; lower either"
+        )
+
+    # Players, their optimisers and averages.
+    players = objective.players
+    for network in players.values():
+        network.to(accelerator.device)
+    optimisers = {name: build_optimiser(net, objective.depths(name), optim) for name, net in players.items()}
+    averages = (
+        {name: Average(net, training.average) for name, net in players.items()} if training.average else {}
+    )
+    scaler = accelerator.scaler
+
+    # Where an earlier run stopped.
+    state = Position(better_is_lower=objective.chooses[1])
+    if resume:
+        state.load(folder, objective, optimisers, averages, scaler)
+    writer = _tensorboard(folder, state.step) if rank == 0 else None
+    total = training.epochs * steps_per_epoch
+
+    with Progress(total, "steps", "training", show=show and rank == 0) as progress:
+        progress.skip(state.step)
+        while state.epoch < training.epochs and not state.stopped:
+            objective.start_epoch(state.epoch)
+            started = time.monotonic()
+            stream = batches.epoch(state.epoch, start=state.step_in_epoch * training.accumulate)
+            while state.step_in_epoch < steps_per_epoch:
+                window = [next(stream).to(accelerator.device) for _ in range(training.accumulate)]
+                torch.manual_seed(hash((seed, state.step, rank)) & 0x7FFFFFFF)
+                lr = optim.lr * rate_at(optim, state.step, steps_per_epoch, training.epochs, state.plateau)
+                found: dict[str, tuple[float, float]] = {}
+                for name in players:
+                    if state.step % objective.cadence(name) == 0:
+                        set_rate(optimisers[name], lr)
+                        terms = _move(
+                            objective, name, optimisers[name], window, state.step, optim.clip, accelerator
+                        )
+                        found.update(
+                            {f"{name}/{term}" if len(players) > 1 else term: v for term, v in terms.items()}
+                        )
+                        if name in averages:
+                            averages[name].update(players[name])
+                _check(found, window, state.step, folder, faces)
+                objective.after_step(_reduce)
+
+                # Keep account.
+                for term, (total_loss, count) in found.items():
+                    loss, faces_seen = state.sums.get(term, (0.0, 0.0))
+                    state.sums[term] = (loss + total_loss, faces_seen + count)
+                state.step += 1
+                state.step_in_epoch += 1
+                progress.advance(1, note=_note(found))
+                if writer is not None and state.step % 20 == 0:
+                    for term, (total_loss, count) in found.items():
+                        writer.add_scalar(f"train/{term}", total_loss / max(count, 1), state.step)
+                    writer.add_scalar("train/lr", lr, state.step)
+                if training.save_every and state.step % training.save_every == 0 and rank == 0:
+                    state.save(folder, objective, optimisers, averages, scaler, training.keep)
+
+            # The epoch is over: judge, record, save, perhaps stop.
+            with accelerator.autocast():
+                figures = objective.validate({name: average.weights for name, average in averages.items()})
+            better = state.judge(figures, objective.chooses[0])
+            entry = state.close_epoch(figures, lr, time.monotonic() - started)
+            state.plan(optim, training.stop_after, better)
+            if rank == 0:
+                state.save(folder, objective, optimisers, averages, scaler, training.keep, best=better)
+                write_json(folder / "history.json", state.history)
+                _log(writer, objective, entry, state.step)
+                progress.advance(0, note=_summary(entry, objective.chooses[0]))
+    if writer is not None:
+        writer.close()
+    return state.history
+
+
+def estimate(
+    objective: Objective, batches: Batches, training: TrainingSettings, accelerator: Accelerator
+) -> float:
+    """Seconds that the training steps will take, from two passes over one batch; nothing is learnt from them."""
+    player = next(iter(objective.players))
+    network = objective.players[player].to(accelerator.device)
+    kept = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    objective.start_epoch(0)
+    batch = next(batches.epoch(0)).to(accelerator.device)
+    seconds = math.inf
+    for _ in range(2):
+        started = time.monotonic()
+        with accelerator.autocast():
+            terms = objective.losses(player, batch, 0)
+        loss = sum((total for total, _ in terms.values()), torch.zeros((), device=accelerator.device))
+        if loss.requires_grad:
+            loss.backward()
+        seconds = min(seconds, time.monotonic() - started)
+    network.zero_grad(set_to_none=True)
+    network.load_state_dict(kept)
+    return seconds * len(batches) * training.epochs * len(objective.players)
+
+
+def _move(
+    objective: Objective,
+    player: str,
+    optimiser: torch.optim.Optimizer,
+    window: list[FaceBatch],
+    step: int,
+    clip: float | None,
+    accelerator: Accelerator,
+) -> dict[str, tuple[float, float]]:
+    """One step of one player; the sum and the count of each loss term over all processes."""
+    network = objective.players[player]
+    weights = {term: weight for term, weight in objective.weights(player).items() if weight}
+    order = sorted(weights)
+
+    # How many faces each term speaks of, everywhere.
+    local = torch.zeros(len(order), device=accelerator.device, dtype=torch.float64)
+    for batch in window:
+        counted = objective.counts(player, batch)
+        local += torch.tensor(
+            [counted.get(term, 0) for term in order], device=local.device, dtype=torch.float64
+        )
+    counts = dict(zip(order, _reduce(local.clone()).tolist(), strict=True))
+
+    # Accumulate gradients.
+    sums = torch.zeros(len(order), device=accelerator.device, dtype=torch.float64)
+    for batch in window:
+        with accelerator.autocast():
+            terms = objective.losses(player, batch, step)
+        parts = [
+            weights[term] * terms[term][0] / counts[term] for term in order if term in terms and counts[term]
+        ]
+        sums += torch.stack(
+            [terms[t][0].detach().double() if t in terms else sums.new_zeros(()) for t in order]
+        )
+        if parts:
+            loss = torch.stack([part.float() for part in parts]).sum()
+            if loss.requires_grad:
+                accelerator.scaler.scale(loss).backward() if accelerator.scaler else loss.backward()
+
+    # Share them, clip, move. A parameter that no face spoke for keeps grad None and is not moved, decay included.
+    _share_gradients(network)
+    if accelerator.scaler:
+        accelerator.scaler.unscale_(optimiser)
+    norm = float(nn.utils.clip_grad_norm_(network.parameters(), clip or math.inf))
+    found = {t: (v, counts[t]) for t, v in zip(order, _reduce(sums).tolist(), strict=True) if counts[t]}
+    if accelerator.scaler:
+        # fp16 gradients overflow now and then by design; the scaler leaves such a step out and scales down.
+        accelerator.scaler.step(optimiser)
+        accelerator.scaler.update()
+    elif math.isfinite(norm):
+        optimiser.step()
+    elif all(math.isfinite(total) for total, _ in found.values()):
+        found["gradient"] = (norm, 1)
+    optimiser.zero_grad(set_to_none=True)
+    return found
+
+
+def _reduce(tensor: Tensor) -> Tensor:
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def _share_gradients(network: nn.Module) -> None:
+    """Sum the gradients of all processes in one flat all-reduce, as StyleGAN3's published loop does."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    present = torch.tensor(
+        [p.grad is not None for p in parameters], dtype=torch.float32, device=parameters[0].device
+    )
+    dist.all_reduce(present)
+    moving = [p for p, n in zip(parameters, present.tolist(), strict=True) if n > 0]
+    if not moving:
+        return
+    flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in moving])
+    dist.all_reduce(flat)
+    for parameter, part in zip(moving, flat.split([p.numel() for p in moving]), strict=True):
+        parameter.grad = part.view_as(parameter)
+
+
+def _check(
+    found: Mapping[str, tuple[float, float]], window: list[FaceBatch], step: int, folder: Path, faces: Any
+) -> None:
+    broken = {term: total for term, (total, _) in found.items() if not math.isfinite(total)}
+    if not broken:
+        return
+    rows = torch.cat([batch.index for batch in window]).tolist()
+    record = folder / "broken.json"
+    write_json(
+        record,
+        {
+            "step": step,
+            "terms": {term: str(total / max(count, 1)) for term, (total, count) in found.items()},
+            "faces": [str(faces(row)) if faces else row for row in rows],
+        },
+    )
+    raise Interrupted(
+        f"step {step}: the loss {', '.join(broken)} is not a number; the weights were not moved by it. The terms and the "
+        f"batch's faces are in {record}; lower optim.lr, set optim.clip, or training.precision=fp32, and go on with --resume"
+    )
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    # What a killed run wrote beyond its last checkpoint is dropped from the curves.
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step or None)
+
+
+def _log(writer: Any, objective: Objective, entry: Mapping[str, Any], step: int) -> None:
+    for term, value in entry["train"].items():
+        writer.add_scalar(f"epoch/{term}", value, step)
+    for name, value in entry["select"].items():
+        if math.isfinite(value):
+            writer.add_scalar(f"select/{name}", value, step)
+    for name, figure in objective.figures().items():
+        writer.add_figure(name, figure, step)
+    writer.flush()
+
+
+def _note(found: Mapping[str, tuple[float, float]]) -> str:
+    return " ".join(f"{term} {total / max(count, 1):.3g}" for term, (total, count) in sorted(found.items()))
+
+
+def _summary(entry: Mapping[str, Any], chooses: str) -> str:
+    return f"epoch {entry['epoch']} ({clock(entry['seconds'])}): {chooses} {entry['select'][chooses]:.3f} on select"

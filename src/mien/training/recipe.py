@@ -1,0 +1,147 @@
+"""Recipes: one YAML or JSON an experiment. Each setting's type sits in the file of what it sets; here they compose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mien.data.sampling import Sampling
+from mien.data.transforms import AugmentSettings
+from mien.errors import MienError, nearest, unknown
+from mien.models.estimator import ModelSettings
+from mien.objectives.estimator import EstimatorSettings
+from mien.tasks.face import TasksSettings
+from mien.training.loop import TrainingSettings
+from mien.training.optim import OptimSettings
+
+
+class DataSettings(BaseModel):
+    """Which faces are learnt from, and which choose, calibrate and report."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    faces: str | list[str] | None = Field(default=None, description="a manifest, or several that are joined")
+    root: str | None = Field(default=None, description="where the pictures are, if they moved")
+    train: str = "train"
+    select: str = "select"
+    workers: int | None = Field(
+        default=None, ge=0, description="processes that read pictures; by default from the cores"
+    )
+
+
+class Recipe(BaseModel):
+    """Everything that decides what a run does. `record` is written by the run and ignored when read back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = "run"
+    seed: int = 0
+    data: DataSettings = DataSettings()
+    sampling: Sampling = Sampling()
+    augment: AugmentSettings = AugmentSettings()
+    model: ModelSettings = ModelSettings()
+    tasks: TasksSettings = TasksSettings()
+    objective: EstimatorSettings = EstimatorSettings()
+    optim: OptimSettings = OptimSettings()
+    training: TrainingSettings = TrainingSettings()
+    record: dict[str, Any] | None = None
+
+
+def recipe_folder() -> Path:
+    """Where the recipes that come with the package are: beside its code when installed, else in the checkout."""
+    here = Path(__file__).resolve().parents[1]
+    return here / "recipes" if (here / "recipes").is_dir() else here.parents[1] / "recipes"
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a file, or of a shipped name, with `key=value` overrides on top.
+
+    A value is read as YAML: `training.epochs=3`, `tasks.race=null`, `model.backbone=resnet18`, `tasks.age.given=[]`.
+
+    Raises:
+        MienError: no such recipe, or settings that are unknown or of a wrong type; all of them in one line.
+    """
+    path = Path(source)
+    if not path.is_file():
+        shipped = {file.stem: file for file in sorted(recipe_folder().glob("*.yaml"))}
+        if str(source) not in shipped:
+            raise unknown("recipe", str(source), shipped, "recipes/; as a file it does not exist either")
+        path = shipped[str(source)]
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise MienError(f"{path}: cannot be read as a recipe: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise MienError(f"{path}: a recipe is a table of settings, this is {type(values).__name__}")
+    values.setdefault("name", path.stem)
+    for override in overrides:
+        _override(values, override)
+    return check_recipe(values, str(path))
+
+
+def check_recipe(values: dict[str, Any], where: str) -> Recipe:
+    """Validate a table of settings; every fault is named in one error."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        faults = [_fault(dict(item)) for item in error.errors()]
+        raise MienError(f"{where}: " + "; ".join(dict.fromkeys(faults))) from None
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise MienError(f"override {override!r}: expected key=value, such as training.epochs=3")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise MienError(f"override {override!r}: the value is not YAML; quote it") from None
+    # YAML 1.1 reads 1e-3 as a word.
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    *parents, last = key.split(".")
+    table = values
+    for parent in parents:
+        inner = table.get(parent)
+        if not isinstance(inner, dict):
+            inner = table[parent] = {}
+        table = inner
+    table[last] = value
+
+
+def _fault(error: dict[str, Any]) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        parent, _, word = place.rpartition(".")
+        known = _keys_at(parent)
+        return f"unknown setting {place}{nearest(word, known)}" + (
+            f" (known: {', '.join(known)})" if known else ""
+        )
+    return f"{place} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _keys_at(place: str) -> list[str]:
+    """The names of the settings in the table at a dotted `place` of a recipe."""
+    model: Any = Recipe
+    for part in place.split(".") if place else []:
+        field = (
+            model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        )
+        if field is None:
+            return []
+        model = _model_in(field.annotation)
+    return sorted(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _model_in(annotation: Any) -> Any:
+    candidates: Iterable[Any] = (annotation, *get_args(annotation))
+    return next((item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)), None)

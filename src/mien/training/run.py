@@ -1,0 +1,291 @@
+"""A run: a folder that repeats an experiment. From a recipe to trained, calibrated and judged weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mien.data.loading import FaceLoader
+from mien.data.manifest import Manifest
+from mien.errors import MienError
+from mien.faces import VOCABULARIES
+from mien.files import write_json
+from mien.models.checkpoint import load_estimator, read_pointer, save_facts
+from mien.models.estimator import Estimator, build_estimator, start_from
+from mien.objectives.estimator import GROUP, EstimatorObjective
+from mien.progress import clock
+from mien.tasks.categorical import CategoricalTask
+from mien.training.loop import estimate, train
+from mien.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+CONFIG = "config_used.json"
+#: Settings that may differ between a run and its resumption, since they change no number.
+FREE = ("data.root", "data.workers", "training.keep", "training.save_every")
+
+
+def train_run(
+    recipe: Recipe, folder: Path, *, resume: bool = False, show: bool = True
+) -> dict[str, Any] | None:
+    """Train as `recipe` says into `folder`, calibrate on `val`, judge on `val` and once on `test`.
+
+    Returns `{"run", "history", "metrics": {split: figures}, "reports": {split: page}}`, or None in the processes of a
+    distributed run that do not report.
+
+    Raises:
+        MienError: the folder holds another run, the manifest lacks what the recipe needs, or the loss broke.
+    """
+    manifest = open_faces(recipe)
+    accelerator = _accelerator(recipe)
+    recipe = recipe.model_copy(deep=True)
+    recipe.training.precision = accelerator.mixed_precision if accelerator.mixed_precision != "no" else "fp32"
+    main = accelerator.is_main_process
+    if main:
+        _claim(folder, recipe, manifest, resume)
+    accelerator.wait_for_everyone()
+
+    estimator, objective, loader = assemble(recipe, manifest, accelerator)
+    if main and show:
+        faces = len(manifest.split(recipe.data.train))
+        parameters = sum(p.numel() for p in estimator.parameters())
+        _say(
+            f"{faces:,} faces, {parameters:,} parameters, {len(loader):,} steps an epoch on {accelerator.device}"
+        )
+        seconds = estimate(objective, loader, recipe.training, accelerator)
+        _say(f"about {clock(seconds)} for {recipe.training.epochs} epochs, reading not counted")
+
+    training_faces = manifest.split(recipe.data.train)
+    history = train(
+        objective,
+        loader,
+        folder,
+        recipe.training,
+        recipe.optim,
+        accelerator=accelerator,
+        seed=recipe.seed,
+        resume=resume,
+        faces=lambda row: training_faces.strings("path")[row],
+        show=show,
+    )
+    if not main:
+        return None
+    return finish(recipe, manifest, folder, history, str(accelerator.device), show)
+
+
+def open_faces(recipe: Recipe) -> Manifest:
+    """The manifest of a recipe; several are joined, their crops must agree."""
+    faces = recipe.data.faces
+    if not faces:
+        raise MienError(
+            "data.faces is not set: name a manifest, such as data.faces=utk (`mien prepare` makes one)"
+        )
+    paths = [faces] if isinstance(faces, str) else faces
+    return Manifest.concat([Manifest.open(path, recipe.data.root) for path in paths])
+
+
+def assemble(
+    recipe: Recipe, manifest: Manifest, accelerator: Accelerator
+) -> tuple[Estimator, EstimatorObjective, FaceLoader]:
+    """The estimator, its objective and its loader of training faces."""
+    training, select = manifest.split(recipe.data.train), manifest.split(recipe.data.select)
+    torch.manual_seed(recipe.seed)
+    estimator = build_estimator(recipe.model, recipe.tasks, manifest.crop)
+    estimator.name = recipe.name
+    if recipe.model.init:
+        other = load_estimator(recipe.model.init)
+        if not other.crop.same_view(manifest.crop):
+            from mien.data.align import check_crop
+
+            check_crop(manifest.crop, other.crop, "the faces", f"model.init {recipe.model.init}")
+        new = start_from(estimator, other)
+        if accelerator.is_main_process and new:
+            _say(f"model.init {recipe.model.init}: starts without a match: {', '.join(new)}")
+
+    labels = encode(estimator, training)
+    for name in estimator.tasks:
+        if not bool(estimator.task(name).labelled(labels[name]).any()):
+            raise MienError(
+                f"tasks.{name}: no face of the split {recipe.data.train!r} has this label; "
+                f"switch the task off with tasks.{name}=null"
+            )
+        task = estimator.task(name)
+        if isinstance(task, CategoricalTask):
+            task.balance(labels[name])
+    shares = None
+    if recipe.objective.group_dro:
+        groups, shares = _groups(training, recipe.objective.group_dro)
+        labels[GROUP] = torch.from_numpy(groups)
+    world = accelerator.num_processes
+    micro, uneven = divmod(recipe.training.batch, world * recipe.training.accumulate)
+    if uneven or micro == 0:
+        raise MienError(
+            f"training.batch {recipe.training.batch} cannot be cut into {world} processes x {recipe.training.accumulate} "
+            "micro-batches; make it a multiple of their product"
+        )
+    workers = recipe.data.workers
+    if workers is None:
+        # One core is left to the network; more than eight readers do not help a single one.
+        workers = max(0, min(8, (os.cpu_count() or 1) // world - 1))
+    loader = FaceLoader(
+        training,
+        labels,
+        estimator.input_size,
+        micro,
+        augment=recipe.augment,
+        sampling=recipe.sampling,
+        seed=recipe.seed,
+        workers=workers,
+        rank=accelerator.process_index,
+        world=world,
+    )
+    judge = FaceLoader(select, encode(estimator, select), estimator.input_size, 128, workers=min(workers, 1))
+    objective = EstimatorObjective(estimator, judge, recipe.objective, recipe.model.freeze_backbone, shares)
+    return estimator, objective, loader
+
+
+def encode(estimator: Estimator, manifest: Manifest) -> dict[str, Tensor]:
+    """The encoded labels of every task for the faces of `manifest`."""
+    return {
+        name: estimator.task(name).encode(manifest.columns(estimator.task(name).columns))
+        for name in estimator.tasks
+    }
+
+
+def _groups(manifest: Manifest, columns: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Group of each face (-1 where a label is missing) and each group's share, by vocabulary columns."""
+    groups = np.zeros(len(manifest), dtype=np.int64)
+    known = np.ones(len(manifest), dtype=bool)
+    for column in columns:
+        if column not in VOCABULARIES:
+            raise MienError(f"objective.group_dro: {column!r} is none of {', '.join(VOCABULARIES)}")
+        codes = manifest.codes(column)
+        known &= codes >= 0
+        groups = groups * len(VOCABULARIES[column]) + np.maximum(codes, 0)
+    present, numbers = np.unique(groups[known], return_inverse=True)
+    if len(present) < 2:
+        raise MienError(f"objective.group_dro {columns}: the training faces fall into fewer than two groups")
+    groups[known], groups[~known] = numbers, -1
+    return groups, np.bincount(numbers) / known.sum()
+
+
+def finish(
+    recipe: Recipe, manifest: Manifest, folder: Path, history: list[dict[str, Any]], device: str, show: bool
+) -> dict[str, Any]:
+    """Calibrate the best weights on `val` and judge them on `val` and `test`."""
+    from mien.evaluation.evaluate import calibrate, evaluate_model
+    from mien.report.figures import save, training_history
+
+    estimator = load_estimator(folder, device)
+    save(training_history(history), folder / "figures" / "training_history.png")
+    there = set(np.unique(manifest.strings("split").astype(str)))
+    metrics: dict[str, Any] = {}
+    reports: dict[str, str] = {}
+    if "val" in there:
+        calibrate(estimator, manifest, "val", device=device, show=show)
+        save_facts(read_pointer(folder / "checkpoints", "best"), estimator)
+    for split in ("val", "test"):
+        if split in there:
+            result = evaluate_model(estimator, manifest, split, folder, device=device, show=show)
+            metrics[split], reports[split] = result.metrics, str(result.report)
+    return {"run": str(folder), "history": history, "metrics": metrics, "reports": reports}
+
+
+def _accelerator(recipe: Recipe) -> Accelerator:
+    from accelerate import Accelerator
+
+    wanted = recipe.training.precision
+    if wanted == "auto":
+        wanted = "bf16" if _fast_bf16() else "fp32"
+    if wanted == "fp16" and not torch.cuda.is_available():
+        raise MienError("training.precision fp16 needs a CUDA device; take bf16 or fp32")
+    return Accelerator(mixed_precision="no" if wanted == "fp32" else wanted)
+
+
+def _fast_bf16() -> bool:
+    """Whether bf16 is faster than fp32 here: on CUDA from Ampere on, on CPUs with instructions for it."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    cpu = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))
+
+
+def _claim(folder: Path, recipe: Recipe, manifest: Manifest, resume: bool) -> None:
+    """Make the folder a run of this recipe, or check that it is one."""
+    path = folder / CONFIG
+    settings = recipe.model_dump(mode="json", exclude={"record"})
+    if path.is_file():
+        if not resume:
+            raise MienError(
+                f"{folder} holds a run already; go on with --resume, or name another folder with -o"
+            )
+        before = json.loads(path.read_text(encoding="utf-8"))
+        was = before.pop("record", {})
+        changed = [key for key in _differences(before, settings) if key not in FREE]
+        if was.get("manifest") != manifest.hash:
+            changed.append("the manifest's content")
+        if changed:
+            raise MienError(
+                f"{folder}: cannot be resumed, since these differ from the run's {CONFIG}: {', '.join(changed)}; "
+                "resume with the same settings, or start another run with -o"
+            )
+        return
+    if resume and folder.exists() and any(folder.iterdir()):
+        raise MienError(
+            f"{folder}: nothing to resume, it holds no {CONFIG}; leave --resume out, or name the right folder"
+        )
+    settings["record"] = {
+        "mien": version("mien"),
+        "packages": {
+            name: version(name) for name in ("torch", "timm", "accelerate", "numpy", "pillow", "pyarrow")
+        },
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "git": _commit(),
+        "manifest": manifest.hash,
+        "faces": len(manifest),
+    }
+    write_json(path, settings)
+
+
+def _differences(before: Any, now: Any, place: str = "") -> list[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(set(before) | set(now))
+        return [
+            item
+            for key in keys
+            for item in _differences(before.get(key), now.get(key), f"{place}.{key}" if place else key)
+        ]
+    return [] if before == now else [place]
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that mien runs from; None when it is installed."""
+    try:
+        here = Path(__file__).resolve().parent
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _say(text: str) -> None:
+    import sys
+
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,110 @@
+"""Backbones: what they do to pixels, and how they refuse wrong names and weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mien.errors import MienError
+from mien.models.backbone import build_backbone
+from mien.models.mobilefacenet import MobileFaceNet
+
+
+def faces(count: int = 2, side: int = 112) -> torch.Tensor:
+    return torch.randint(
+        0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+
+
+def test_mobilefacenet_has_the_published_shapes() -> None:
+    net = MobileFaceNet(embedding=128)
+    shapes = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    assert len(shapes) == 307
+    assert shapes["dw_conv.depthwise.weight"] == (64, 1, 3, 3)
+    assert shapes["features.5.conv.0.0.weight"] == (256, 64, 1, 1)
+    assert shapes["features.12.conv.0.0.weight"] == (512, 128, 1, 1)
+    assert shapes["gdconv.depthwise.weight"] == (512, 1, 7, 7)
+    assert shapes["conv3.bias"] == (128,)
+    net.eval()
+    with torch.no_grad():
+        # The strides of the groups leave a map of 7 x 7, which the global filter needs.
+        assert net(torch.zeros(1, 3, 112, 112)).shape == (1, 128)
+
+
+def test_uint8_and_float_pictures_give_the_same_features() -> None:
+    backbone = build_backbone("mobilefacenet").eval()
+    images = faces()
+    with torch.no_grad():
+        torch.testing.assert_close(backbone(images), backbone(images.float() / 255))
+
+
+def test_normalisation_is_the_models_own() -> None:
+    backbone = build_backbone("test_convnext", input_size=32).eval()
+    seen: list[torch.Tensor] = []
+    backbone.net.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.no_grad():
+        backbone(faces(side=32))
+    expected = (faces(side=32).float() / 255 - backbone.mean) / backbone.std
+    torch.testing.assert_close(seen[-1], expected)
+
+
+def test_pictures_of_another_size_are_resized() -> None:
+    backbone = build_backbone("test_convnext", input_size=32).eval()
+    with torch.no_grad():
+        assert backbone(faces(side=50)).shape == (2, backbone.features)
+
+
+def test_depths_cover_every_parameter_once() -> None:
+    for name in ("mobilefacenet", "test_convnext", "test_vit"):
+        backbone = build_backbone(name)
+        listed = [parameter for depth in backbone.depths() for parameter in depth]
+        assert sorted(listed) == sorted(name for name, _ in backbone.named_parameters())
+
+
+def test_the_stem_of_mobilefacenet_is_its_first_depth() -> None:
+    depths = build_backbone("mobilefacenet").depths()
+    assert "net.conv1.0.weight" in depths[0]
+    assert "net.gdconv.depthwise.weight" in depths[-1]
+    assert len(depths) > 10
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_weights_come_from_a_path(tmp_path, suffix: str) -> None:
+    net = MobileFaceNet(embedding=128)
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save({"state_dict": {f"module.{key}": value for key, value in net.state_dict().items()}}, path)
+    else:
+        save_file(net.state_dict(), path)
+    backbone = build_backbone("mobilefacenet", str(path))
+    torch.testing.assert_close(
+        backbone.net.state_dict()["conv2.0.weight"], net.state_dict()["conv2.0.weight"]
+    )
+
+
+def test_wrong_names_and_weights_are_one_clear_line(tmp_path) -> None:
+    with pytest.raises(MienError, match=r"resnet81.*did you mean 'resnet"):
+        build_backbone("resnet81")
+    with pytest.raises(MienError, match="takes 112 px"):
+        build_backbone("mobilefacenet", input_size=224)
+    with pytest.raises(MienError, match="no such file"):
+        build_backbone("mobilefacenet", str(tmp_path / "none.safetensors"))
+    other = tmp_path / "other.safetensors"
+    save_file({"a": torch.zeros(3)}, other)
+    with pytest.raises(MienError, match="not weights of mobilefacenet"):
+        build_backbone("mobilefacenet", str(other))
+    other.write_bytes(b"no weights at all")
+    with pytest.raises(MienError, match="cannot be read as weights"):
+        build_backbone("mobilefacenet", str(other))
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path) -> None:
+    class Trap:
+        def __reduce__(self):
+            return (print, ("executed",))
+
+    path = tmp_path / "trap.pth"
+    torch.save({"weight": Trap()}, path)
+    with pytest.raises(MienError, match="cannot be read as weights"):
+        build_backbone("mobilefacenet", str(path))

@@ -1,0 +1,246 @@
+"""The loop, on a toy objective: a line through points, with labels missing here and there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from mien.faces import FaceBatch
+from mien.models.checkpoint import save_tensors
+from mien.objectives.base import Objective, Terms, averaged
+from mien.training.loop import Interrupted, TrainingSettings, estimate, train
+from mien.training.optim import Average, OptimSettings, build_optimiser, rate_at
+
+N, FEATURES = 48, 5
+GENERATOR = torch.Generator().manual_seed(1)
+POINTS = torch.randn(N, FEATURES, generator=GENERATOR)
+TRUTH = {
+    "first": POINTS @ torch.arange(1.0, FEATURES + 1),
+    "second": POINTS.sum(1),
+}
+
+
+class Points:
+    """Batches of points as if they were faces; the order is a function of the epoch."""
+
+    def __init__(self, batch: int, labels: Mapping[str, Tensor] = TRUTH) -> None:
+        self.batch, self.labels = batch, dict(labels)
+
+    def __len__(self) -> int:
+        return N // self.batch
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[FaceBatch]:
+        order = torch.randperm(N, generator=torch.Generator().manual_seed(epoch))
+        for index in range(start, len(self)):
+            rows = order[index * self.batch : (index + 1) * self.batch]
+            yield FaceBatch(POINTS[rows], {name: value[rows] for name, value in self.labels.items()}, rows)
+
+
+class Lines(Objective):
+    """Two heads on shared features; NaN marks a missing label."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.net = nn.ModuleDict(
+            {"body": nn.Linear(FEATURES, 4), "first": nn.Linear(4, 1), "second": nn.Linear(4, 1)}
+        )
+        self.dropout = 0.0
+        self.players = {"line": self.net}
+        self.chooses = ("error", True)
+
+    def weights(self, player: str) -> dict[str, float]:
+        return {"first": 1.0, "second": 0.5}
+
+    def counts(self, player: str, batch: FaceBatch) -> dict[str, int]:
+        return {name: int((~value.isnan()).sum()) for name, value in batch.labels.items()}
+
+    def losses(self, player: str, batch: FaceBatch, step: int) -> Terms:
+        body = nn.functional.dropout(torch.tanh(self.net["body"](batch.images)), self.dropout)
+        terms: Terms = {}
+        for name, label in batch.labels.items():
+            known = ~label.isnan()
+            if known.any():
+                error = self.net[name](body[known]).squeeze(1) - label[known]
+                terms[name] = (error.square().sum(), known.sum())
+        return terms
+
+    def validate(self, averages: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
+        with averaged(self.net, averages.get("line")), torch.no_grad():
+            body = torch.tanh(self.net["body"](POINTS))
+            return {"error": float((self.net["first"](body).squeeze(1) - TRUTH["first"]).square().mean())}
+
+    def save_model(self, folder: Path, averages: Mapping[str, Mapping[str, Tensor]]) -> None:
+        save_tensors(folder / "model.safetensors", self.net.state_dict())
+        (folder / "model.json").write_text("{}")
+
+
+def run(
+    folder: Path,
+    objective: Lines | None = None,
+    batches: object = None,
+    resume: bool = False,
+    **settings: object,
+) -> Lines:
+    objective = objective or Lines()
+    training = TrainingSettings.model_validate({"epochs": 4, "average": 0.9, **settings})
+    train(
+        objective,
+        batches or Points(8),  # type: ignore[arg-type]
+        folder,
+        training,
+        OptimSettings(lr=0.05, warmup_epochs=0.5),
+        accelerator=Accelerator(cpu=True),
+        resume=resume,
+        show=False,
+    )
+    return objective
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_it_learns_and_records(tmp_path) -> None:
+    objective = run(tmp_path, epochs=30)
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert len(history) == 30
+    assert history[-1]["select"]["error"] < 0.1 * history[0]["select"]["error"]
+    assert set(history[0]["train"]) == {"first", "second"}
+    assert (tmp_path / "checkpoints" / "best").read_text().strip().startswith("step-")
+    assert list((tmp_path / "tensorboard").iterdir())
+    assert objective.net.training
+
+
+@pytest.mark.parametrize("stop_at", [1, 6, 11, 17])
+def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(tmp_path, stop_at: int) -> None:
+    class Killed(BaseException):
+        pass
+
+    class Mortal(Lines):
+        def losses(self, player: str, batch: FaceBatch, step: int) -> Terms:
+            if step == stop_at:
+                raise Killed
+            return super().losses(player, batch, step)
+
+    def with_dropout(objective: Lines) -> Lines:
+        objective.dropout = 0.3  # randomness inside the network must repeat too
+        return objective
+
+    whole = run(tmp_path / "whole", with_dropout(Lines()), save_every=2)
+    with pytest.raises(Killed):
+        run(tmp_path / "broken", with_dropout(Mortal()), save_every=2)
+    resumed = run(tmp_path / "broken", with_dropout(Lines()), resume=True, save_every=2)
+    assert same(whole.net, resumed.net)
+    one, other = (json.loads((tmp_path / name / "history.json").read_text()) for name in ("whole", "broken"))
+    for entry in (*one, *other):
+        del entry["seconds"]
+    assert one == other
+
+
+def test_accumulation_changes_nothing_but_rounding(tmp_path) -> None:
+    # Labels missing unevenly: each term must be divided by its count over the whole window.
+    labels = {name: value.clone() for name, value in TRUTH.items()}
+    labels["first"][::3] = float("nan")
+    labels["second"][: N // 2] = float("nan")
+    one = run(tmp_path / "one", batches=Points(8, labels))
+    four = run(tmp_path / "four", batches=Points(2, labels), accumulate=4)
+    for a, b in zip(one.net.parameters(), four.net.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_parameter_without_labelled_faces_is_not_moved(tmp_path) -> None:
+    labels = {"first": TRUTH["first"], "second": torch.full((N,), float("nan"))}
+    before = Lines().net["second"]
+    after = run(tmp_path, batches=Points(8, labels)).net["second"]
+    assert same(before, after)  # weight decay included
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_says_where(tmp_path) -> None:
+    class Broken(Lines):
+        def losses(self, player: str, batch: FaceBatch, step: int) -> Terms:
+            terms = super().losses(player, batch, step)
+            if step == 7:
+                terms["second"] = (terms["second"][0] * float("nan"), terms["second"][1])
+            return terms
+
+    objective = Broken()
+    with pytest.raises(Interrupted, match="step 7: the loss second is not a number"):
+        run(tmp_path, objective)
+    record = json.loads((tmp_path / "broken.json").read_text())
+    assert record["step"] == 7
+    assert record["terms"]["second"] == "nan"
+    assert len(record["faces"]) == 8
+    assert all(bool(parameter.isfinite().all()) for parameter in objective.net.parameters())
+
+
+def test_early_stopping_counts_epochs_without_a_better_figure(tmp_path) -> None:
+    class Stubborn(Lines):
+        def validate(self, averages: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
+            return {"error": 1.0}
+
+    run(tmp_path, Stubborn(), epochs=20, stop_after=3)
+    assert len(json.loads((tmp_path / "history.json").read_text())) == 4
+
+
+def test_old_checkpoints_go_but_the_best_stays(tmp_path) -> None:
+    class Worse(Lines):
+        epochs = 0
+
+        def validate(self, averages: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
+            self.epochs += 1
+            return {"error": float(self.epochs)}
+
+    run(tmp_path, Worse(), epochs=5, keep=1)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*")) == ["step-30", "step-6"]
+    assert (tmp_path / "checkpoints" / "best").read_text().strip() == "step-6"
+
+
+def test_an_estimate_of_the_time_learns_nothing() -> None:
+    objective = Lines()
+    seconds = estimate(objective, Points(8), TrainingSettings(epochs=3), Accelerator(cpu=True))
+    assert seconds > 0
+    assert same(objective.net, Lines().net)
+    assert all(parameter.grad is None for parameter in objective.net.parameters())
+
+
+def test_rates() -> None:
+    cosine = OptimSettings(schedule="cosine", warmup_epochs=1, floor=0.1)
+    rates = [rate_at(cosine, step, 10, 5) for step in range(50)]
+    assert rates[0] == pytest.approx(1 / 11)
+    assert max(rates) == pytest.approx(rates[10]) == pytest.approx(1.0)
+    assert rates[30] == pytest.approx(0.1 + 0.9 * 0.5)  # half of the way down
+    assert rates[-1] < 0.11
+    step = OptimSettings(schedule="step", warmup_epochs=0, step_epochs=2, step_factor=0.5)
+    assert [rate_at(step, s, 10, 6) for s in (0, 19, 20, 45)] == [1.0, 1.0, 0.5, 0.25]
+    assert rate_at(OptimSettings(schedule="plateau", warmup_epochs=0), 5, 10, 5, plateau=0.01) == 0.01
+
+
+def test_groups_scale_by_depth_and_leave_biases_undecayed() -> None:
+    net = Lines().net
+    settings = OptimSettings(lr=1.0, layer_decay=0.5, head_scale=3.0, weight_decay=0.2)
+    heads = [name for name, _ in net.named_parameters() if not name.startswith("body")]
+    optimiser = build_optimiser(net, [["body.weight"], ["body.bias"], heads], settings)
+    found = {name: (g["lr"], g["weight_decay"]) for g in optimiser.param_groups for name in g["names"]}
+    assert found["body.weight"] == (0.5, 0.2)
+    assert found["body.bias"] == (1.0, 0.0)
+    assert found["first.weight"] == (3.0, 0.2)
+
+
+def test_the_average_follows_its_formula() -> None:
+    net = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        net.weight.fill_(0.0)
+        average = Average(net, 0.5)
+        expected = 0.0
+        for step in range(6):
+            net.weight.fill_(float(step))
+            average.update(net)
+            decay = min(0.5, (1 + step) / (10 + step))
+            expected = decay * expected + (1 - decay) * step
+    assert float(average.weights["weight"]) == pytest.approx(expected, rel=1e-6)
