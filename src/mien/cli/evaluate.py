@@ -1,0 +1,114 @@
+"""`mien evaluate`: how well a model tells age, gender and race, and for whom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mien.data.manifest import Manifest
+
+
+def evaluate(
+    faces: Annotated[Path | None, typer.Argument(help="A manifest; a run's own is the default.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="A run, a checkpoint or a shipped model.")] = None,
+    split: Annotated[str, typer.Option(help="train, select, val, test, or all for every face.")] = "val",
+    checkpoint: Annotated[str, typer.Option(help="Of a run: best, last, or a checkpoint's folder.")] = "best",
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder; the run, else evaluation/ at the manifest."),
+    ] = None,
+    bootstraps: Annotated[int, typer.Option(min=100, help="Resamples behind each interval.")] = 1000,
+    batch: Annotated[int, typer.Option(min=1, help="Faces in one pass.")] = 128,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object with every figure.")] = False,
+) -> None:
+    """Judge a model on labelled faces: figures with intervals and baselines, by group, and a page.
+
+    Writes metrics.SPLIT.json, predictions.SPLIT.parquet, report.html and figures/. Look at `test` once, at
+    the end.
+
+    Examples: mien evaluate utk; mien evaluate --model runs/mine --split test; mien evaluate utk --split all
+    --json
+    """
+    from mien.cli.console import print_json, say
+    from mien.evaluation.evaluate import evaluate_model
+    from mien.jobs.predict import load
+    from mien.models.checkpoint import find_checkpoint
+
+    run = Path(model) if model is not None and (Path(model) / "checkpoints").is_dir() else None
+    folder = find_checkpoint(model, checkpoint) if checkpoint in ("best", "last") else Path(checkpoint)
+    asked = load(folder, device)
+    manifest = _manifest(faces, run)
+    if out is None:
+        out = run or (manifest.path or Path("faces.parquet")).parent / "evaluation"
+    result = evaluate_model(
+        asked.estimator, manifest, split, out, device=asked.device, batch=batch, resamples=bootstraps
+    )
+    if json:
+        print_json(result.metrics)
+        return
+    _print_table(result.metrics)
+    unread = len(result.metrics["about"]["rejected"])
+    if unread:
+        say(f"{unread:,} pictures could not be read; metrics.{split}.json lists them with the reason")
+    say(f"report: {result.report}")
+
+
+def _manifest(faces: Path | None, run: Path | None) -> Manifest:
+    from mien.data.manifest import Manifest
+    from mien.errors import MienError
+    from mien.training.recipe import load_recipe
+    from mien.training.run import CONFIG, open_faces
+
+    if faces is not None:
+        return Manifest.open(faces)
+    if run is None or not (run / CONFIG).is_file():
+        raise MienError("no faces to judge on: name a manifest (`mien prepare` makes one), or a run with --model")
+    return open_faces(load_recipe(run / CONFIG))
+
+
+def _print_table(metrics: dict[str, Any]) -> None:
+    from mien.cli.console import table
+    from mien.report.numbers import count, number, share, years
+
+    rows: list[tuple[str, str, str, str]] = []
+    age = metrics.get("age", {})
+    constant = age.get("constant", {})
+    for label, key, write in (
+        ("age: MAE, years", "mae", years),
+        ("age: macro MAE over age bins", "macro_mae", years),
+        ("age: median error", "median_ae", years),
+        ("age: RMSE", "rmse", years),
+        ("age: bias", "bias", years),
+        ("age: within 5 years", "cs5", share),
+        ("age: coverage of 90 % intervals", "coverage90", share),
+        ("age: width of 90 % intervals", "width90", years),
+    ):
+        if key in age:
+            beside = f"{years(number(constant[key]).value)} (always {constant['years']:.0f})" if key in constant else ""
+            rows.append((label, write(age[key]), beside, count(age[key]["n"])))
+    if "interval_labels" in age:
+        inside = age["interval_labels"]
+        rows.append(("age: inside the labelled interval", share(inside["inside"]), "", count(inside["n"])))
+    for name, part in metrics.items():
+        if "accuracy" in part:
+            majority = part["majority"]
+            beside = f"{share(majority['accuracy']['value'])} (always {majority['class']})"
+            rows.append((f"{name}: accuracy", share(part["accuracy"]), beside, count(part["n"])))
+            rows.append((f"{name}: macro F1", share(part["macro_f1"]), "", count(part["n"])))
+    about = metrics["about"]
+    table(
+        ("figure", "value [95 % interval]", "constant predictor", "n"),
+        rows,
+        title=f"{about['model']} on {about['split']} ({about['faces']:,} faces)",
+    )
+    for by, gap in age.get("gaps", {}).items():
+        if by in ("gender", "race"):
+            least, most = gap["between"]
+            adjusted = f"; ages made equal {years(gap['age_standardised'])}" if "age_standardised" in gap else ""
+            print(f"gap by {by}: {most} - {least} {years(gap['raw'])} years{adjusted}")
+    if age.get("undercovered"):
+        print(f"intervals cover significantly under 85 % of: {', '.join(age['undercovered'])}")

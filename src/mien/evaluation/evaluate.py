@@ -1,0 +1,183 @@
+"""One evaluation from model and manifest to files: predictions, metrics, figures, page."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mien.evaluation import groups
+from mien.evaluation.judge import judge
+from mien.evaluation.page import write_report
+from mien.evaluation.predictions import (
+    Predictions,
+    calibrated_on,
+    calibration_mark,
+    decode,
+    fit_states,
+    predict_split,
+    predictions_table,
+)
+from mien.evaluation.worst import by_tag, worst_faces
+from mien.faces import SPLITS
+from mien.files import write_json
+
+if TYPE_CHECKING:
+    import torch
+
+    from mien.data.manifest import Manifest
+    from mien.models.estimator import Estimator
+
+CROSSFITTED = "cross-fitted: on one half of these faces, judged on the other, and the other way round"
+UNCALIBRATED = "none: the model carries nothing fitted on held-out faces"
+#: The split that the training counts are of.
+TRAINING = "train"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found, and the page that tells it."""
+
+    metrics: dict[str, Any]
+    predictions: Predictions
+    report: Path
+
+
+def calibrate(
+    estimator: Estimator,
+    manifest: Manifest,
+    split: str = "val",
+    *,
+    device: str | torch.device = "cpu",
+    batch: int = 128,
+    workers: int | None = None,
+    show: bool = True,
+) -> None:
+    """Fit what decoding needs on `split` of `manifest`, and mark the estimator as calibrated on it."""
+    part = manifest.split(split)
+    raw = predict_split(estimator, part, batch=batch, device=device, workers=_workers(workers), show=show)
+    estimator.states = fit_states(estimator, raw, part)
+    estimator.calibrated_on = calibration_mark(manifest, split)
+
+
+def evaluate_model(
+    estimator: Estimator,
+    manifest: Manifest,
+    split: str,
+    folder: Path,
+    *,
+    device: str | torch.device = "cpu",
+    batch: int = 128,
+    workers: int | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    show: bool = True,
+) -> Evaluation:
+    """Judge `estimator` on `split` of `manifest` (all: every face) and write what was found to `folder`.
+
+    Writes `predictions.<split>.parquet`, `metrics.<split>.json`, `report.<split>.html` (and `report.html`,
+    the same for the split judged last), and `error_analysis.png` and `worst_predictions.png` in `figures/`.
+
+    Raises:
+        MienError: see `judge_model`.
+    """
+    metrics, predictions, images = judge_model(
+        estimator,
+        manifest,
+        split,
+        device=device,
+        batch=batch,
+        workers=workers,
+        resamples=resamples,
+        seed=seed,
+        show=show,
+    )
+    predictions.save(folder / f"predictions.{split}.parquet")
+    write_json(folder / f"metrics.{split}.json", metrics)
+    terms = estimator.card.get("terms") or ()
+    terms = [terms] if isinstance(terms, str) else terms
+    return Evaluation(metrics, predictions, write_report(metrics, predictions, images, folder, terms))
+
+
+def judge_model(
+    estimator: Estimator,
+    manifest: Manifest,
+    split: str,
+    *,
+    device: str | torch.device = "cpu",
+    batch: int = 128,
+    workers: int | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    show: bool = True,
+) -> tuple[dict[str, Any], Predictions, list[np.ndarray | None]]:
+    """The metrics, the predictions, and the pictures of the worst faces; nothing is written.
+
+    What decoding needs is cross-fitted when the model's own was fitted on these very faces.
+    `metrics["about"]` says what was judged and how.
+
+    Raises:
+        MienError: the split is empty, none of its pictures can be read, or they are in another crop than the
+            model's.
+    """
+    part = manifest.split(split)
+    raw = predict_split(estimator, part, batch=batch, device=device, workers=_workers(workers), show=show)
+    crossfit = calibrated_on(estimator, manifest, split)
+    columns = decode(estimator, raw, part, crossfit)
+    paths = part.strings("path")
+    about: dict[str, Any] = {
+        "model": estimator.name,
+        "manifest": manifest.hash,
+        "split": split,
+        "calibration": CROSSFITTED if crossfit else _calibration(estimator, manifest),
+        "faces": len(raw.rows),
+        "rejected": [{"path": paths[row], "reason": reason} for row, reason in sorted(raw.rejected.items())],
+    }
+    everywhere = np.arange(len(manifest)) if split == "all" else _rows(manifest, split)
+    predictions = predictions_table(manifest, everywhere[raw.rows], columns, about)
+    about |= {"resamples": resamples, "groups": len(np.unique(predictions.groups()))}
+
+    counts = training_counts(estimator, manifest)
+    metrics = judge(predictions, resamples=resamples, seed=seed, training_counts=counts)
+    metrics["about"] = about
+    images: list[np.ndarray | None] = []
+    if "mae" in metrics.get("age", {}):
+        pictures = manifest.pictures()
+        landmarks = part.landmarks()[raw.rows] if part.has("landmarks") else None
+        metrics["age"]["worst"], images = worst_faces(predictions, pictures, landmarks)
+        metrics["age"]["groups"]["tag"] = by_tag(
+            predictions, pictures, landmarks, resamples=resamples, seed=seed, show=show
+        )
+    return metrics, predictions, images
+
+
+def training_counts(estimator: Estimator, manifest: Manifest) -> dict[str, dict[str, int]]:
+    """How many training faces each group has; {} unless the model is known to come from this manifest."""
+    rows = _rows(manifest, TRAINING)
+    if estimator.calibrated_on.get("manifest") != manifest.hash or not len(rows):
+        return {}
+    faces = manifest.take(rows)
+    found = groups.partitions(
+        faces.numbers("age_low"), faces.numbers("age_high"), faces.codes("gender"), faces.codes("race")
+    )
+    return groups.counts(found)
+
+
+def _rows(manifest: Manifest, split: str) -> np.ndarray:
+    return np.flatnonzero(manifest.codes("split") == SPLITS.index(split))
+
+
+def _calibration(estimator: Estimator, manifest: Manifest) -> str:
+    mark = estimator.calibrated_on
+    if not mark:
+        return UNCALIBRATED
+    same = mark.get("manifest") == manifest.hash
+    return f"fitted on the split {mark.get('split')!r} of {'this' if same else 'another'} manifest"
+
+
+def _workers(workers: int | None) -> int:
+    """One core is left to the network; more than eight readers do not help a single one."""
+    return workers if workers is not None else max(0, min(8, (os.cpu_count() or 1) - 1))

@@ -1,0 +1,80 @@
+"""The figures and the page of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mien.evaluation.predictions import Predictions
+from mien.evaluation.worst import exact_rows
+from mien.files import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write_report(
+    metrics: Mapping[str, Any],
+    predictions: Predictions,
+    images: Sequence[np.ndarray | None],
+    folder: Path,
+    terms: Sequence[str] = (),
+) -> Path:
+    """Write the figures and the page of an evaluation; `images` are the worst faces'. Returns the page."""
+    from mien.report import figures as draw
+    from mien.report.pages import evaluation_page
+
+    age, about = metrics.get("age", {}), metrics["about"]
+    worst = [
+        {**face, "image": image, "truth": face["true"], "prediction": face["predicted"]}
+        for face, image in zip(age.get("worst", []), images, strict=True)
+    ]
+    figures: dict[str, Figure] = {
+        "dataset_analysis": draw.dataset_analysis(
+            predictions.numbers("true_age_low"),
+            predictions.numbers("true_age_high"),
+            predictions.strings("true_gender"),
+            predictions.strings("true_race"),
+        )
+    }
+    if "mae" in age:
+        rows = exact_rows(predictions)
+        true, predicted = predictions.numbers("true_age_low")[rows], predictions.numbers("age")[rows]
+        figures["error_analysis"] = draw.error_analysis(age, true, predicted)
+        figures["cumulative_score"] = draw.cumulative_score(age["cs"], age["constant"]["cs"])
+        if "coverage90" in age:
+            figures["coverage"] = draw.coverage(age)
+        if any("train_n" in group for table in age["groups"].values() for group in table.values()):
+            figures["training_count"] = draw.training_count(age)
+        draw.save(figures["error_analysis"], folder / "figures" / "error_analysis.png")
+        sheet = draw.worst_predictions(
+            images,
+            [face["truth"] for face in worst],
+            [face["prediction"] for face in worst],
+            [face["tags"] for face in worst],
+        )
+        draw.save(sheet, folder / "figures" / "worst_predictions.png")
+    for name, part in metrics.items():
+        if "confusion" in part:
+            figures[f"confusion_{name}"] = draw.confusion(part["confusion"], part["classes"])
+        if "ece" in part:
+            right = predictions.strings(name) == predictions.strings(f"true_{name}")
+            labelled = np.array([value is not None for value in predictions.strings(f"true_{name}")])
+            confidence = np.where(labelled, predictions.numbers(f"{name}_p"), np.nan)
+            figures[f"reliability_{name}"] = draw.reliability(confidence, right)
+    facts = {
+        "Model": about["model"],
+        "Faces": f"{about['faces']:,} of split {about['split']!r}, {about['groups']:,} independent groups",
+        "Not readable": len(about["rejected"]),
+        "Calibration": about["calibration"],
+        "Intervals": f"95 %, bootstrap of {about['resamples']:,} resamples by group",
+        "Manifest": about["manifest"],
+    }
+    page = evaluation_page(metrics, figures, worst, facts, terms)
+    report = folder / f"report.{about['split']}.html"
+    write_text(report, page)
+    write_text(folder / "report.html", page)
+    return report

@@ -1,0 +1,288 @@
+"""A predictions table: one row a face, what is true of it beside what a model said."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mien.errors import MienError
+from mien.evaluation.groups import Partition, partitions
+from mien.faces import GENDERS, RACES, VOCABULARIES
+from mien.files import whole
+from mien.progress import Progress
+
+if TYPE_CHECKING:
+    import torch
+
+    from mien.data.manifest import Manifest
+    from mien.models.estimator import Estimator
+    from mien.tasks.base import Outputs, State, Task
+
+#: Key of the JSON in the table's schema metadata.
+FACTS = b"mien"
+#: Columns that every predictions table has.
+REQUIRED = ("path", "sha256", "group")
+
+
+class Predictions:
+    """A predictions table as arrays; `facts` says of which model, manifest and split, and how calibrated."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+        self.facts: dict[str, Any] = json.loads((table.schema.metadata or {}).get(FACTS, b"{}"))
+
+    @classmethod
+    def open(cls, path: str | Path) -> Predictions:
+        """Read `predictions.<split>.parquet`.
+
+        Raises:
+            MienError: there is no such file, or it is no predictions table.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise MienError(f"{path}: no such file; `mien evaluate` makes it")
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise MienError(f"{path}: not a Parquet file that can be read ({error})") from None
+        missing = [name for name in REQUIRED if name not in table.column_names]
+        if missing:
+            raise MienError(f"{path}: not a predictions table, no column {missing[0]!r}; `mien evaluate` makes one")
+        return cls(table)
+
+    def save(self, path: str | Path) -> None:
+        """Write the table as Parquet; the file appears whole."""
+        with whole(path) as beside:
+            pq.write_table(self.table, beside, compression="zstd")
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def take(self, rows: np.ndarray) -> Predictions:
+        """The table of these rows (a mask, or indices in any order)."""
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return Predictions(self.table.take(pa.array(rows, pa.int64())))
+
+    def has(self, name: str) -> bool:
+        """Whether the column is there with at least one value."""
+        if name not in self.table.column_names:
+            return False
+        column = self.table[name]
+        if column.null_count == len(column):
+            return False
+        return not pa.types.is_floating(column.type) or not bool(np.isnan(self.numbers(name)).all())
+
+    def numbers(self, name: str) -> np.ndarray:
+        """A column as (N,) float64, NaN where missing; all NaN when there is no such column."""
+        if name not in self.table.column_names:
+            return np.full(len(self), np.nan)
+        return self.table[name].cast(pa.float64()).to_numpy().astype(np.float64)
+
+    def strings(self, name: str) -> np.ndarray:
+        """A column as (N,) objects, None where missing; all None when there is no such column."""
+        if name not in self.table.column_names:
+            return np.full(len(self), None, dtype=object)
+        return np.array(self.table[name].to_pylist(), dtype=object)
+
+    def codes(self, name: str, words: Sequence[str]) -> np.ndarray:
+        """A column of names as (N,) int64 codes into `words`, -1 where missing.
+
+        Raises:
+            MienError: a name is none of `words`.
+        """
+        if name not in self.table.column_names:
+            return np.full(len(self), -1, dtype=np.int64)
+        column = self.table[name].combine_chunks().dictionary_encode()
+        column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        table = {word: code for code, word in enumerate(words)}
+        known = column.dictionary.to_pylist()
+        strange = [word for word in known if word is not None and word not in table]
+        if strange:
+            raise MienError(f"predictions: {name} {strange[0]!r} is none of {', '.join(words)}")
+        codes = np.array([-1 if word is None else table[word] for word in known] + [-1], dtype=np.int64)
+        return codes[column.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)]
+
+    def groups(self) -> np.ndarray:
+        """(N,) int64: which faces are resampled together; a face without a group is one of its own."""
+        groups = self.table["group"].combine_chunks()
+        alone = groups.is_null().to_numpy(zero_copy_only=False)
+        numbers = groups.fill_null(0).cast(pa.int64()).to_numpy().copy()
+        start = int(numbers.max()) + 1 if len(numbers) else 0
+        numbers[alone] = start + np.arange(int(alone.sum()))
+        return numbers
+
+    def partitions(self) -> dict[str, Partition]:
+        """The groups of faces by their true labels."""
+        return partitions(
+            self.numbers("true_age_low"),
+            self.numbers("true_age_high"),
+            self.codes("true_gender", GENDERS),
+            self.codes("true_race", RACES),
+        )
+
+
+@dataclass
+class Raw:
+    """What a network put out for the faces of a manifest, before decoding.
+
+    `outputs` is `{task: {output: (n, ...)}}` on the CPU, `rows` (n,) int64 the faces' rows in the manifest,
+    `rejected` the rows that could not be read, with the reason.
+    """
+
+    outputs: dict[str, Outputs]
+    rows: np.ndarray
+    rejected: dict[int, str]
+
+
+def predict_split(
+    estimator: Estimator,
+    manifest: Manifest,
+    *,
+    batch: int = 128,
+    device: str | torch.device = "cpu",
+    workers: int = 0,
+    show: bool = True,
+) -> Raw:
+    """Run `estimator` over every face of `manifest` (one split, say), in order.
+
+    Raises:
+        MienError: the faces are in another crop than the model's, or none can be read.
+    """
+    import torch
+
+    from mien.data.align import require_view
+    from mien.data.loading import FaceLoader
+
+    require_view(manifest.crop, estimator.crop, str(manifest.path or "the manifest"))
+    loader = FaceLoader(manifest, {}, estimator.input_size, batch, workers=workers)
+    kept: dict[str, dict[str, list[torch.Tensor]]] = {}
+    rows: list[np.ndarray] = []
+    training = estimator.training
+    estimator.to(device).eval()
+    with torch.inference_mode(), Progress(len(manifest), "faces", "predict", show) as progress:
+        for faces in loader.epoch():
+            outputs = estimator(faces.images.to(device))
+            for task, named in outputs.items():
+                for name, value in named.items():
+                    kept.setdefault(task, {}).setdefault(name, []).append(value.float().cpu())
+            rows.append(faces.index.cpu().numpy())
+            progress.advance(len(faces))
+    estimator.train(training)
+    if not rows:
+        reason = next(iter(loader.rejected.values()), "the manifest is empty")
+        raise MienError(f"none of the {len(manifest)} faces can be read; the first: {reason}")
+    outputs = {task: {name: torch.cat(values) for name, values in named.items()} for task, named in kept.items()}
+    return Raw(outputs, np.concatenate(rows), dict(loader.rejected))
+
+
+def fit_states(estimator: Estimator, raw: Raw, manifest: Manifest) -> dict[str, State]:
+    """What each task fits on these faces (blend, temperature, quantiles), for `estimator.states`."""
+    return {
+        name: estimator.task(name).fit(outputs, task_labels(estimator.task(name), manifest, raw.rows))
+        for name, outputs in raw.outputs.items()
+    }
+
+
+def calibration_mark(manifest: Manifest, split: str) -> dict[str, str]:
+    """What `estimator.calibrated_on` says when its states were fitted on `split` of `manifest`."""
+    return {"manifest": manifest.hash, "split": split, "faces": _faces_digest(manifest.split(split))}
+
+
+def calibrated_on(estimator: Estimator, manifest: Manifest, split: str) -> bool:
+    """Whether the states of `estimator` were fitted on faces of this split.
+
+    So it is when the pictures are the same ones, or the split is that split of the same manifest or holds it.
+    """
+    mark = estimator.calibrated_on
+    if not mark:
+        return False
+    if mark.get("manifest") == manifest.hash and split in ("all", mark.get("split")):
+        return True
+    return mark.get("faces") == _faces_digest(manifest.split(split))
+
+
+def _faces_digest(manifest: Manifest) -> str:
+    pictures = sorted(value for value in manifest.strings("sha256") if value is not None)
+    return hashlib.sha256(b"".join(pictures)).hexdigest()
+
+
+def decode(estimator: Estimator, raw: Raw, manifest: Manifest, crossfit: bool) -> dict[str, np.ndarray]:
+    """The decoded columns, (n,) each, of the faces `raw.rows` of `manifest`.
+
+    With `crossfit`, what decoding needs is fitted on one half of these faces and used on the other, and the
+    other way round; copies and pictures of one person are in the same half. Else the estimator's own states
+    are used.
+    """
+    if not crossfit:
+        return estimator.decode(raw.outputs)
+    half = halves(manifest.groups()[raw.rows])
+    columns: dict[str, np.ndarray] = {}
+    for name, outputs in raw.outputs.items():
+        task = estimator.task(name)
+        columns |= crossfitted(task, outputs, task_labels(task, manifest, raw.rows), half)
+    return columns
+
+
+def task_labels(task: Task, manifest: Manifest, rows: np.ndarray) -> torch.Tensor:
+    """The encoded labels of the faces `rows`, (n, ...)."""
+    import torch
+
+    return task.encode(manifest.columns(task.columns))[torch.as_tensor(rows)]
+
+
+def halves(groups: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(N,) 0 or 1: two halves of the faces, no group in both, drawn by `seed`."""
+    names, codes = np.unique(groups, return_inverse=True)
+    return (np.random.default_rng(seed).permutation(len(names)) % 2)[codes]
+
+
+def crossfitted(task: Task, outputs: Outputs, labels: torch.Tensor, half: np.ndarray) -> dict[str, np.ndarray]:
+    """Decode each half of the faces with what was fitted on the other; `half` is (n,) 0 or 1."""
+    import torch
+
+    columns: dict[str, np.ndarray] = {}
+    for judged in (0, 1):
+        mine = torch.as_tensor(np.flatnonzero(half == judged))
+        others = torch.as_tensor(np.flatnonzero(half != judged))
+        if not len(mine):
+            continue
+        state = task.fit({name: value[others] for name, value in outputs.items()}, labels[others])
+        decoded = task.decode({name: value[mine] for name, value in outputs.items()}, state)
+        for name, values in decoded.items():
+            missing: Any = np.nan if values.dtype.kind == "f" else None
+            columns.setdefault(name, np.full(len(half), missing, dtype=values.dtype))[mine.numpy()] = values
+    return columns
+
+
+def predictions_table(
+    manifest: Manifest, rows: np.ndarray, columns: Mapping[str, np.ndarray], facts: Mapping[str, Any]
+) -> Predictions:
+    """The table of the faces `rows` of `manifest` with the decoded `columns`, (n,) each in that order."""
+    faces = manifest.take(rows)
+    table: dict[str, Any] = {
+        "path": pa.array(faces.strings("path"), pa.string()),
+        "archive": pa.array(faces.strings("archive"), pa.string()),
+        "sha256": pa.array([None if v is None else v.hex() for v in faces.strings("sha256")], pa.string()),
+        "row": pa.array(rows, pa.int64()),
+        "split": pa.array(faces.strings("split"), pa.string()),
+        "source": pa.array(faces.strings("source"), pa.string()),
+        "group": pa.array(faces.groups(), pa.int64()),
+    }
+    for name in ("age_low", "age_high", "valence", "arousal"):
+        if manifest.has(name):
+            table[f"true_{name}"] = pa.array(faces.numbers(name), pa.float32())
+    for name in VOCABULARIES:
+        if manifest.has(name):
+            table[f"true_{name}"] = pa.array(faces.strings(name), pa.string())
+    for name, values in columns.items():
+        floating = values.dtype.kind == "f"
+        table[name] = pa.array(values.astype(np.float32)) if floating else pa.array(values, pa.string())
+    return Predictions(pa.table(table).replace_schema_metadata({FACTS: json.dumps(dict(facts)).encode()}))

@@ -1,0 +1,86 @@
+"""How far a figure would move with other faces: the percentile bootstrap, resampling whole groups of faces.
+
+Efron & Tibshirani, An Introduction to the Bootstrap, chapters 13 (percentile intervals) and 8 (clustered
+data). Pictures of one person, and copies of one picture, are no independent witnesses: a group is drawn or
+left as a whole, else intervals are too narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypedDict
+
+import numpy as np
+
+#: Weights in one block of resamples: 32 MB of float64, so that memory does not grow with the number of faces.
+BLOCK = 1 << 22
+Figure = Callable[[np.ndarray], np.ndarray]
+
+
+class Estimate(TypedDict):
+    """A figure, its 95 % interval (NaN where it cannot be told) and the faces it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Bootstrap:
+    """The same resamples for every figure, so that differences between figures are paired.
+
+    `groups` is (N,), one number a face; faces with the same number are drawn together. `seed` determines
+    everything. Takes a byte for each resample and group: 20 MB for 1,000 resamples of 20,000 faces.
+    """
+
+    def __init__(self, groups: np.ndarray, resamples: int = 1000, seed: int = 0) -> None:
+        names, self._codes = np.unique(np.asarray(groups), return_inverse=True)
+        self.resamples = resamples
+        count = len(names)
+        generator = np.random.default_rng(seed)
+        # A byte is enough: a group is drawn at most `count` times, and beyond 255 groups hardly ever ten.
+        self._counts = np.empty((resamples, count), dtype=np.uint8)
+        for row in self._counts:
+            row[:] = np.bincount(generator.integers(0, count, count), minlength=count) if count else 0
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def replicates(self, figures: Mapping[str, Figure], rows: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Every figure of the faces `rows` (a mask or indices; None: all), first as they are, then resampled.
+
+        A figure maps weights (b, n), n the number of `rows`, to (b, ...). The result is (1 + resamples, ...)
+        for each: row 0 is the figure itself. With fewer than two groups the resamples are NaN: one witness
+        tells no spread.
+        """
+        codes = self._codes if rows is None else self._codes[rows]
+        n = len(codes)
+        parts = {name: [figure(np.ones((1, n)))] for name, figure in figures.items()}
+        alone = len(np.unique(codes)) < 2
+        step = max(1, BLOCK // max(n, 1))
+        for first in range(0, self.resamples, step):
+            drawn = self._counts[first : first + step]
+            weights = None if alone else np.take(drawn, codes, axis=1).astype(np.float64)
+            for name, figure in figures.items():
+                if weights is None:
+                    parts[name].append(np.full((len(drawn), *parts[name][0].shape[1:]), np.nan))
+                else:
+                    parts[name].append(figure(weights))
+        return {name: np.concatenate(blocks) for name, blocks in parts.items()}
+
+    def estimates(self, figures: Mapping[str, Figure], rows: np.ndarray | None = None) -> dict[str, Estimate]:
+        """Every figure of the faces `rows` with its interval."""
+        n = len(self) if rows is None else len(self._codes[rows])
+        return {name: estimate(values, n) for name, values in self.replicates(figures, rows).items()}
+
+
+def estimate(replicates: np.ndarray, n: int) -> Estimate:
+    """The estimate of one figure from its replicates (1 + B,): row 0 the value, the rest resampled.
+
+    The interval is the 2.5th to the 97.5th percentile of the resamples in which the figure was defined; NaN
+    when that was fewer than half of them.
+    """
+    drawn = replicates[1:]
+    drawn = drawn[~np.isnan(drawn)]
+    low, high = np.percentile(drawn, [2.5, 97.5]) if 2 * len(drawn) > len(replicates) - 1 else (np.nan, np.nan)
+    return {"value": float(replicates[0]), "low": float(low), "high": float(high), "n": int(n)}

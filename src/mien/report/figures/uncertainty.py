@@ -1,0 +1,83 @@
+"""Whether age intervals keep their promise, and for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mien.report.numbers import number
+from mien.report.style import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    Row,
+    draw_rows,
+    nothing,
+    panel,
+    rows_of,
+    rule,
+    sheet,
+    styled,
+    words,
+)
+
+#: Groupings of the coverage figure, in this order.
+GROUPINGS = ("gender", "race", "predicted_age", "age_bin")
+
+
+@styled
+def coverage(age: Mapping[str, Any], groupings: Sequence[str] = GROUPINGS, level: float = 0.9) -> Figure:
+    """Coverage and mean width of the `level` age intervals, over all faces and by group.
+
+    `age` is the age part of an evaluation's metrics: `coverage90` and `width90` at its top and in its groups.
+    """
+    name = f"{level * 100:.0f}"
+    covered, widths = f"coverage{name}", f"width{name}"
+    first = [Row("All faces", number(age.get(covered)), number(age.get(covered)).n)]
+    second = [Row("All faces", number(age.get(widths)), number(age.get(widths)).n)]
+    groups = age.get("groups") or {}
+    for key in groupings:
+        rows, other = rows_of(groups.get(key), covered), rows_of(groups.get(key), widths)
+        if not any(row.figure.known for row in rows):
+            continue
+        head = Row(f"By {words(key)}", number(None), heading=True)
+        first += [head, *rows]
+        second += [head, *other]
+    figure = sheet(10.5, 1.5 + 0.27 * len(first))
+    left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
+    if not first[0].figure.known:
+        nothing(left, "Coverage", "the model gives no age intervals")
+        right.axis("off")
+        return figure
+    panel(left, f"How many true ages lie inside the {name} % interval", "coverage (%)", grid="x")
+    draw_rows(left, first, bars=False, factor=100, digits=1)
+    low, high = left.get_xlim()
+    left.set_xlim(min(low, level * 100 - 2), high)
+    rule(left, level * 100, f"the promised {name} %")
+    panel(right, "How wide the interval is", "mean width (years)", grid="x")
+    draw_rows(right, second, labels=False, digits=1, colours=[GREEN] * len(second))
+    return figure
+
+
+@styled
+def interval_calibration(levels: Sequence[float], observed: Sequence[float], n: int = 0) -> Figure:
+    """Share of true ages inside intervals of each promised level, (K,) each in [0, 1]."""
+    figure = sheet(5.2, 4.8)
+    axes = panel(figure.subplots(), "Promised and observed coverage", "promised (%)", "observed (%)")
+    promised, seen = np.asarray(levels, dtype=np.float64) * 100, np.asarray(observed, dtype=np.float64) * 100
+    if not np.isfinite(seen).any():
+        nothing(axes, "Promised and observed coverage", "the model gives no age intervals")
+        return figure
+    axes.plot([0, 100], [0, 100], color=INK, lw=1, label="as promised")
+    axes.plot(promised, seen, color=BLUE, marker="o", ms=5, label=f"observed, n {n:,}" if n else "observed")
+    axes.fill_between([0, 100], [0, 100], [0, 0], color=MUTED, alpha=0.06, linewidth=0)
+    axes.text(97, 6, "too narrow: over-confident", ha="right", color=MUTED, fontsize=8.5)
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 101)
+    axes.set_aspect("equal")
+    axes.legend(loc="upper left")
+    return figure
