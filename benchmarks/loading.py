@@ -38,17 +38,13 @@ def main() -> None:
     each_operation(manifest, given.size, settings)
 
 
-def faces_a_second(
-    manifest: Manifest, size: int, settings: AugmentSettings, workers: int, steps: int
-) -> None:
+def faces_a_second(manifest: Manifest, size: int, settings: AugmentSettings, workers: int, steps: int) -> None:
     """Time batches of one epoch after the first ones, which start the workers and empty their queue."""
     loader = FaceLoader(manifest, {}, size, BATCH, augment=settings, workers=workers)
     warm = 2 + (AHEAD + 1) * workers
     steps = min(steps, (len(loader) - warm) // PASSES)
     if steps < 1:
-        raise SystemExit(
-            f"{len(manifest)} faces are too few to time; take {(warm + PASSES) * BATCH} at least"
-        )
+        raise SystemExit(f"{len(manifest)} faces are too few to time; take {(warm + PASSES) * BATCH} at least")
     stream = loader.epoch()
     for _ in range(warm):
         next(stream)

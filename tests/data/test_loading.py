@@ -42,9 +42,7 @@ def loader(faces: Manifest, batch: int = 4, **options: object) -> FaceLoader:
 
 
 def by_row(batches: list[FaceBatch]) -> dict[int, Tensor]:
-    return {
-        int(row): image for batch in batches for row, image in zip(batch.index, batch.images, strict=True)
-    }
+    return {int(row): image for batch in batches for row, image in zip(batch.index, batch.images, strict=True)}
 
 
 def assert_same(first: list[FaceBatch], second: list[FaceBatch]) -> None:
@@ -151,8 +149,7 @@ def test_two_processes_read_what_one_does(faces: Manifest, by: str) -> None:
     sampling = Sampling.model_validate({"by": by})
     alone = list(loader(faces, batch=6, augment=FACES, sampling=sampling).epoch(2))
     pair = [
-        list(loader(faces, batch=3, augment=FACES, sampling=sampling, rank=rank, world=2).epoch(2))
-        for rank in (0, 1)
+        list(loader(faces, batch=3, augment=FACES, sampling=sampling, rank=rank, world=2).epoch(2)) for rank in (0, 1)
     ]
     assert len(alone) == len(pair[0]) == len(pair[1]) == 3
     for step, batch in enumerate(alone):

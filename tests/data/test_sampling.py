@@ -58,8 +58,7 @@ def test_chances_have_mean_one_and_keep_the_limit(groups: list[int], balance: fl
 def test_balance_turns_from_as_found_to_equal() -> None:
     groups = np.repeat([0, 1, 2], [900, 90, 10])
     share = {
-        balance: np.bincount(groups, balanced_chances(groups, balance, 1000)) / 1000
-        for balance in (0.0, 0.5, 1.0)
+        balance: np.bincount(groups, balanced_chances(groups, balance, 1000)) / 1000 for balance in (0.0, 0.5, 1.0)
     }
     np.testing.assert_allclose(share[0.0], [0.9, 0.09, 0.01])
     roots = np.sqrt([900, 90, 10])

@@ -47,9 +47,7 @@ def test_a_face_depends_on_its_seed_alone(preset: str) -> None:
 def test_seeds_differ_by_seed_epoch_and_row() -> None:
     numbers = {face_seed(s, e, r) for s in (0, 1, 2**40) for e in (0, 1, 500) for r in (0, 1, 10**6)}
     assert len(numbers) == 27
-    looks = {
-        one("faces", seed=face_seed(s, e, r)).tobytes() for s in (0, 1) for e in (0, 1) for r in (0, 1, 2)
-    }
+    looks = {one("faces", seed=face_seed(s, e, r)).tobytes() for s in (0, 1) for e in (0, 1) for r in (0, 1, 2)}
     assert len(looks) == 12
 
 

@@ -66,9 +66,7 @@ class FaceLoader:
         self.rejected: dict[int, str] = {}
         self._training = augment is not None or sampling is not None
         if self._training and len(manifest) < world:
-            raise MienError(
-                f"{len(manifest)} faces cannot be shared by {world} processes; start fewer of them"
-            )
+            raise MienError(f"{len(manifest)} faces cannot be shared by {world} processes; start fewer of them")
         sampling = sampling or Sampling()
         if weights is None and (found := sampling.loss_weights(manifest)) is not None:
             weights = torch.from_numpy(found)
@@ -117,9 +115,7 @@ class FaceLoader:
                 yield self._face_batch(read)
             elif self._training:
                 reason = next(iter(read.rejected.values()))
-                raise MienError(
-                    f"no picture of a whole batch, nor of others in their place, can be read; {reason}"
-                )
+                raise MienError(f"no picture of a whole batch, nor of others in their place, can be read; {reason}")
 
     def _face_batch(self, read: _Read) -> FaceBatch:
         return FaceBatch(
@@ -161,9 +157,7 @@ def _as_it_is(read: Any) -> Any:
 class _Reader(Dataset[_Read]):
     """Builds whole batches: `reader[epoch, rows]`. It holds Arrow columns, which a forked worker shares."""
 
-    def __init__(
-        self, manifest: Manifest, size: int, augment: AugmentSettings | None, seed: int, spares: int
-    ) -> None:
+    def __init__(self, manifest: Manifest, size: int, augment: AugmentSettings | None, seed: int, spares: int) -> None:
         columns = manifest.table.column_names
         self.count = len(manifest)
         self.pictures = manifest.pictures()
@@ -205,9 +199,7 @@ class _Reader(Dataset[_Read]):
         # A JPEG far larger than needed may come smaller: twice the size is still more than any window shows.
         return self.pictures.image(self.paths[row].as_py(), archive, side=2 * self.size)
 
-    def _finish(
-        self, images: list[np.ndarray], rows: list[int], epoch: int, rejected: dict[int, str]
-    ) -> _Read:
+    def _finish(self, images: list[np.ndarray], rows: list[int], epoch: int, rejected: dict[int, str]) -> _Read:
         points = None
         if self.landmarks is not None and self.widths is not None:
             stored = self.widths[rows]

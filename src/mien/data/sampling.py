@@ -28,12 +28,8 @@ class Sampling(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     by: Literal["uniform", "age", "age_race"] = Field(default="uniform", description="what is balanced")
-    balance: float = Field(
-        default=1.0, ge=0, le=1, description="from 0, as found, to 1, all groups equally often"
-    )
-    at_most: float = Field(
-        default=10.0, ge=1, description="times that a face is shown in an epoch, on average"
-    )
+    balance: float = Field(default=1.0, ge=0, le=1, description="from 0, as found, to 1, all groups equally often")
+    at_most: float = Field(default=10.0, ge=1, description="times that a face is shown in an epoch, on average")
     weights: Literal["none", "inverse", "root", "lds"] = Field(
         default="none",
         description="losses weighted by age: 1 / count, 1 / sqrt(count), with neighbouring ages (LDS)",

@@ -255,9 +255,7 @@ def _light_from_side(pixels: np.ndarray, strength: float, angle: float) -> np.nd
     return _clip(pixels * (1 + across[None, :, None] + down[:, None, None]))
 
 
-def _colour(
-    pixels: np.ndarray, brightness: float, contrast: float, saturation: float, *, grey: bool
-) -> np.ndarray:
+def _colour(pixels: np.ndarray, brightness: float, contrast: float, saturation: float, *, grey: bool) -> np.ndarray:
     """Brightness, contrast and saturation as one 3 x 4 matrix."""
     if grey:
         saturation = 0.0

@@ -1,0 +1,86 @@
+"""`mien prepare`: a data set becomes a manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def prepare(
+    source: Annotated[str, typer.Argument(help="utkface, fairface, fgnet, folder or drawn")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make: faces.parquet, rejected.csv.")],
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="Folder, zip, tar or tar.gz in the data set's own layout; none for drawn."),
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="CSV or Parquet with a column path and labels (folder).")] = None,
+    crop: Annotated[
+        str | None, typer.Option(help="How the pictures are cut already: photo, box or chip (folder).")
+    ] = None,
+    count: Annotated[int | None, typer.Option("-n", "--count", help="Faces to draw (drawn).")] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="CSV of given splits: file, split and, if known, duplicate_group.")
+    ] = None,
+    corrections: Annotated[Path | None, typer.Option(help="CSV of corrected labels: path, column, value.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the splits and of drawn faces.")] = 0,
+    size: Annotated[int | None, typer.Option(help="Side in pixels of faces that are cut (200) or drawn (112).")] = None,
+    align: Annotated[
+        bool | None,
+        typer.Option("--align/--no-align", help="Cut faces to the canonical crop by their points; by default photos."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Read a data set and write a manifest of its faces, with splits.
+
+    Pictures stay where they are, except those that are cut or drawn. What cannot be read is listed in
+    rejected.csv.
+    """
+    from mien.cli.console import print_json, say
+    from mien.data.prepare import CUT_SIZE
+    from mien.data.prepare import prepare as make
+    from mien.data.sources import SOURCES
+    from mien.errors import MienError, unknown
+
+    kind = SOURCES.get(source)
+    if kind is None:
+        raise unknown("source", source, SOURCES)
+    given: dict[str, Any] = {"labels": labels, "crop": crop, "count": count}
+    for name, value in given.items():
+        if value is not None and name not in kind.options:
+            takers = [other for other, cls in SOURCES.items() if name in cls.options]
+            raise MienError(f"source {source} takes no --{name}; {', '.join(takers)} does")
+    if path is None and "count" not in kind.options:
+        raise MienError(f"source {source} needs the PATH of its data: {kind.layout}")
+    settings = {**given, "seed": seed, "size": size}
+    prepared = make(
+        kind(**{name: settings[name] for name in kind.options if settings[name] is not None}),
+        path or Path(),
+        out,
+        splits=splits,
+        corrections=corrections,
+        seed=seed,
+        size=size or CUT_SIZE,
+        align=align,
+        show=not json,
+    )
+    facts = prepared.facts()
+    if json:
+        print_json(facts)
+        return
+    _print(facts)
+    say(f"Wrote {prepared.file}. Next: mien inspect {out}")
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from mien.cli.console import table
+
+    rows: list[tuple[str, int | None]] = [("faces", facts["faces"]), ("rejected", facts["rejected"])]
+    rows += [(f"  {reason}", count) for reason, count in list(facts["reasons"].items())[:8]]
+    rows += [(f"with {label}", count) for label, count in facts["labels"].items()]
+    rows += [(f"split {split}", count) for split, count in facts["splits"].items()]
+    rows += [("groups of one person or picture", facts["groups"])]
+    if facts["unmatched"]:
+        rows.append(("names that match nothing (unmatched.csv)", facts["unmatched"]))
+    table(["", "faces"], rows)

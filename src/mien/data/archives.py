@@ -1,0 +1,211 @@
+"""Folders, zips and tars as one thing: names of files and the bytes behind them."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import tarfile
+import tempfile
+import threading
+import zipfile
+import zlib
+from pathlib import Path, PureWindowsPath
+from typing import IO, Protocol
+
+from mien.errors import MienError, PictureError
+
+TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
+ARCHIVE_ENDINGS = (".zip", *TAR_ENDINGS)
+
+
+class Tree(Protocol):
+    """A folder or an archive.
+
+    `refused` maps names that lead outside (absolute, or with `..`) or that cannot be read to the reason.
+    """
+
+    refused: dict[str, str]
+
+    def names(self) -> list[str]:
+        """Names of all files, sorted, with `/` between the parts of an archive member's name."""
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file; `PictureError` when it is not there or damaged."""
+
+
+def open_tree(path: str | Path) -> Tree:
+    """The folder or archive at `path`.
+
+    Raises:
+        MienError: nothing is there, or it is neither a folder nor a zip, tar or tar.gz.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return Folder(path)
+    if not path.is_file():
+        raise MienError(f"{path} is not there; give a folder, a zip or a tar")
+    return open_archive(path)
+
+
+def open_archive(path: Path) -> Tree:
+    """The zip, tar or tar.gz at `path`; `MienError` when it is none or damaged."""
+    name = path.name.lower()
+    try:
+        if name.endswith(".zip"):
+            return Zip(path)
+        if name.endswith(TAR_ENDINGS):
+            return Tar(path)
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise MienError(f"{path} is damaged: {error}; get it again") from None
+    except OSError as error:
+        raise MienError(f"{path} cannot be read: {error.strerror or error}") from None
+    raise MienError(f"{path} is no archive mien reads; it reads {', '.join(ARCHIVE_ENDINGS)} and folders")
+
+
+def is_compressed_tar(path: Path) -> bool:
+    """Whether single files cannot be read from `path` without unpacking all of it."""
+    if not path.is_file() or not path.name.lower().endswith(TAR_ENDINGS):
+        return False
+    with open(path, "rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def leads_outside(name: str) -> bool:
+    """Whether a path is absolute or climbs with `..`, by the rules of POSIX or of Windows."""
+    parts = PureWindowsPath(name)  # splits at both separators
+    return bool(parts.anchor) or ".." in parts.parts
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file is what macOS leaves in archives: it has the ending of a picture but is none."""
+    return name.startswith("__MACOSX/") or name.rsplit("/", 1)[-1].startswith("._")
+
+
+class Folder:
+    """A folder, read in place. Links to folders are not followed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.refused: dict[str, str] = {}
+
+    def names(self) -> list[str]:
+        found = (
+            os.path.relpath(os.path.join(where, name), self.path).replace(os.sep, "/")
+            for where, _, names in os.walk(self.path)
+            for name in names
+        )
+        return sorted(name for name in found if not is_litter(name))
+
+    def read(self, name: str) -> bytes:
+        if leads_outside(name):
+            raise PictureError(f"{name} leads outside {self.path}")
+        try:
+            return (self.path / name).read_bytes()
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise PictureError(f"{self.path / name}: {reason}") from None
+
+
+class _Members:
+    """Members of an archive by name, read at their offset; for many threads, but one process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.refused: dict[str, str] = {}
+        self._file: IO[bytes] = open(path, "rb")  # noqa: SIM115 (open as long as this object lives)
+        self._lock = threading.Lock()
+        self._where: dict[str, tuple[int, ...]] = {}
+
+    def names(self) -> list[str]:
+        return sorted(self._where)
+
+    def _accept(self, raw: str) -> str | None:
+        """The member's name with `/`, or None when it is refused or litter."""
+        name = raw.replace("\\", "/")
+        if leads_outside(name):
+            self.refused[name] = "its name leads outside the archive"
+            return None
+        return None if is_litter(name) else name.removeprefix("./")
+
+    def _find(self, name: str) -> tuple[int, ...]:
+        name = name.replace("\\", "/")
+        if name not in self._where:
+            raise PictureError(f"{name} is not in {self.path}: {self.refused.get(name, 'no such member')}")
+        return self._where[name]
+
+    def _at(self, offset: int, size: int) -> bytes:
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.read(size)
+
+
+class Zip(_Members):
+    """A zip. Unlike zipfile's own reading, threads share nothing but the position in the file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        with zipfile.ZipFile(self._file) as archive:
+            for info in archive.infolist():
+                # orig_filename: ZipFile cuts names at a null byte and, on Windows, turns separators.
+                if info.is_dir() or (name := self._accept(info.orig_filename)) is None:
+                    continue
+                method = info.compress_type
+                if info.flag_bits & 1:
+                    self.refused[name] = "it is encrypted"
+                elif method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    self.refused[name] = f"its compression method {method} is not read; pack it deflated"
+                else:
+                    self._where[name] = (info.header_offset, info.compress_size, method, info.CRC)
+
+    def read(self, name: str) -> bytes:
+        offset, size, method, crc = self._find(name)
+        # The local header repeats the name and has an extra field of a length of its own before the data.
+        header = self._at(offset, 30)
+        if len(header) < 30 or header[:4] != b"PK\x03\x04":
+            raise PictureError(f"{name} in {self.path}: the archive is damaged or cut off there")
+        skip = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        data = self._at(offset + 30 + skip, size)
+        try:
+            if method == zipfile.ZIP_DEFLATED:
+                data = zlib.decompress(data, -15)
+        except zlib.error:
+            raise PictureError(f"{name} in {self.path}: the archive is damaged there") from None
+        if zlib.crc32(data) != crc:
+            raise PictureError(f"{name} in {self.path}: the archive is damaged there (checksum)")
+        return data
+
+
+class Tar(_Members):
+    """A tar. A compressed one is unpacked to a temporary file: its members cannot be reached otherwise."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        if is_compressed_tar(path):
+            packed, self._file = self._file, tempfile.TemporaryFile()  # noqa: SIM115
+            with packed, gzip.GzipFile(fileobj=packed) as stream:
+                shutil.copyfileobj(stream, self._file, 1 << 20)
+            self._file.seek(0)
+        links: list[tuple[str, str]] = []
+        with tarfile.open(fileobj=self._file, mode="r:") as archive:
+            for info in archive:
+                # tarfile keeps every header it has read; a million of them fill the memory.
+                archive.members = []  # type: ignore[attr-defined]
+                if not (info.isreg() or info.islnk()) or (name := self._accept(info.name)) is None:
+                    continue
+                if info.islnk():
+                    links.append((name, info.linkname.replace("\\", "/").removeprefix("./")))
+                else:
+                    self._where[name] = (info.offset_data, info.size)
+        for name, target in links:  # hard links name an earlier member
+            if target in self._where:
+                self._where[name] = self._where[target]
+            else:
+                self.refused[name] = f"it is a link to {target}, which is not in the archive"
+
+    def read(self, name: str) -> bytes:
+        offset, size = self._find(name)
+        data = self._at(offset, size)
+        if len(data) < size:
+            raise PictureError(f"{name} in {self.path}: the archive is cut off there")
+        return data

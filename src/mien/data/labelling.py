@@ -1,0 +1,116 @@
+"""What a user's own files say of faces that a source has read: corrected labels, given splits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mien.data.sources.base import Rejected, word
+from mien.data.sources.folder import Finder
+from mien.data.sources.tables import Row, read_table
+from mien.errors import MienError, unknown
+from mien.faces import SPLITS, VOCABULARIES, Face
+
+#: What `--corrections` may set: `age` is an exact one.
+CORRECTABLE = ("age", "age_low", "age_high", *VOCABULARIES, "valence", "arousal")
+
+
+def correct(faces: list[Face], file: str | Path) -> list[Rejected]:
+    """Set labels from a table with the columns path, column, value; an empty value takes the label away.
+
+    The provenance of what it sets is "corrected". Returns the rows whose path names no face.
+
+    Raises:
+        MienError: a column that is no label, or a value outside its range, by line.
+    """
+    rows = read_table(file)
+    rows.need("path", "column", "value")
+    find, place = _finder(faces)
+    unmatched = []
+    for row in rows:
+        path, column = str(row.get("path") or ""), str(row.get("column") or "")
+        if column not in CORRECTABLE:
+            raise unknown("column", column, CORRECTABLE, row.place)
+        name = find(path)
+        if name is None:
+            unmatched.append(Rejected(path, f"{row.place}: no such face"))
+            continue
+        at = place[name]
+        try:
+            faces[at] = _corrected(faces[at], column, row.get("value"))
+        except MienError as error:
+            raise MienError(f"{row.place}: {error}") from None
+    return unmatched
+
+
+def given_splits(faces: list[Face], file: str | Path) -> tuple[np.ndarray, list[Rejected]]:
+    """Set splits from a table with the columns file, split and, where known, duplicate_group.
+
+    Returns the groups, (N,) int64, -1 for none, and what does not match: rows or faces without the other.
+
+    Raises:
+        MienError: a word that is no split, a group that is no whole number, or no face at all is named.
+    """
+    rows = read_table(file)
+    rows.need("file", "split")
+    find, place = _finder(faces)
+    groups = np.full(len(faces), -1, dtype=np.int64)
+    unmatched, named = [], set()
+    for row in rows:
+        split = str(row.get("split") or "")
+        if split not in SPLITS:
+            raise unknown("split", split, SPLITS, row.place)
+        path = str(row.get("file") or "")
+        name = find(path)
+        if name is None:
+            unmatched.append(Rejected(path, f"{row.place}: no such face"))
+            continue
+        at = place[name]
+        named.add(at)
+        faces[at].split = split
+        groups[at] = _group(row)
+    if not named:
+        raise MienError(f"{rows.name} names none of the {len(faces):,} faces; its first is {_first(rows.rows)!r}")
+    for at, face in enumerate(faces):
+        if at not in named:
+            face.split = None
+            unmatched.append(Rejected(face.path, f"{rows.name} does not name it: it is in no split"))
+    return groups, unmatched
+
+
+def _finder(faces: list[Face]) -> tuple[Finder, dict[str, int]]:
+    place = {face.path: at for at, face in enumerate(faces)}
+    return Finder(list(place)), place
+
+
+def _first(rows: list[Row]) -> str:
+    return str(rows[0].get("file")) if rows else ""
+
+
+def _group(row: Row) -> int:
+    value = row.get("duplicate_group")
+    if value is None or value != value:
+        return -1
+    try:
+        return int(float(value))
+    except (TypeError, ValueError):
+        raise MienError(f"{row.place}, column duplicate_group: {value!r} is no whole number") from None
+
+
+def _corrected(face: Face, column: str, value: Any) -> Face:
+    label = "age" if column.startswith("age") else column
+    new: Any = None
+    if column in VOCABULARIES:
+        new = word(column, value)
+    elif value is not None:
+        try:
+            new = float(value)
+        except (TypeError, ValueError):
+            raise MienError(f"column {column}: {value!r} is no number") from None
+    if label == "age" and new is not None:
+        low, high = face.age or (new, new)
+        new = {"age": (new, new), "age_low": (new, high), "age_high": (low, new)}[column]
+    return replace(face, **{label: new}, extra={**face.extra, f"{label}_from": "corrected"})

@@ -1,0 +1,117 @@
+"""What a source is: a reader of one public data set's own layout."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mien.data.archives import Tree, open_tree
+from mien.data.pictures import is_picture
+from mien.faces import RACE_OF_RACE7, VOCABULARIES, Crop, Face
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """What could not become a face: a file, or a line of a label file, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A face whose picture is in memory: `image` is (3, H, W) uint8 RGB, to be written under `face.path`."""
+
+    face: Face
+    image: np.ndarray
+
+
+class Source(ABC):
+    """Reads one data set's layout from a folder, a zip or a tar.
+
+    `options` names those options of `mien prepare` that the constructor takes; a file or count that it is not
+    given is None.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    terms: ClassVar[str]
+    where: ClassVar[str]
+    layout: ClassVar[str]
+    crop: Crop
+    options: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def read(self, tree: Tree, beside: Path) -> Iterator[Face | Rejected]:
+        """The faces of `tree`, paths as it names them; `beside` is the folder that the tree is or lies in."""
+
+    @classmethod
+    @abstractmethod
+    def recognises(cls, names: list[str]) -> bool:
+        """Whether files of these names are of this source's layout."""
+
+    def faces(self, path: str | Path) -> Iterator[Face | Rejected | Made]:
+        """Every face of the folder or archive at `path`, and all that could not become one.
+
+        A face's `path` is relative to that folder, or the name of the archive's member.
+
+        Raises:
+            MienError: nothing is there, or the archive is damaged.
+        """
+        path = Path(path)
+        tree = open_tree(path)
+        inside = path.is_dir()
+        for name, reason in tree.refused.items():
+            yield Rejected(name, reason)
+        for item in self.read(tree, path if inside else path.parent):
+            if isinstance(item, Face):
+                item.source = self.name
+                item.archive = None if inside else path.name
+            yield item
+
+
+def pictures_of(tree: Tree) -> list[str]:
+    """Names of the pictures in a tree, sorted."""
+    return [name for name in tree.names() if is_picture(name)]
+
+
+def last_part(name: str) -> str:
+    """A file's name without its folders, which may be told apart as Windows does."""
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def stem(name: str) -> str:
+    """A file's name in lower case without folders and the last ending: what two files of one face share."""
+    return last_part(name).rsplit(".", 1)[0].lower()
+
+
+def word(column: str, value: Any) -> str | None:
+    """A value in the vocabulary's own spelling, whatever its case and blanks; None for an empty one.
+
+    A word that is none of the vocabulary is given back as it is: `Face` refuses it and names the right ones.
+    """
+    text = str(value).strip()
+    if value is None or not text:
+        return None
+    key = text.casefold().replace("_", " ")
+    return next((right for right in VOCABULARIES[column] if right.casefold().replace("_", " ") == key), text)
+
+
+def race_labels(race7: str | None) -> dict[str, Any]:
+    """Arguments of `Face` for FairFace's seven races and the five they map to."""
+    if race7 is None:
+        return {}
+    return {"race7": race7, "race": RACE_OF_RACE7.get(race7), "extra": {"race_from": "race7"}}
+
+
+def index_by(names: Iterable[str], key: Any) -> dict[str, str]:
+    """Names by `key(name)`; of two with one key the first stays."""
+    index: dict[str, str] = {}
+    for name in names:
+        index.setdefault(key(name), name)
+    return index

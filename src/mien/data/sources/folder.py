@@ -1,0 +1,138 @@
+"""Any folder or archive of pictures, with or without a file of labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mien.data.archives import Tree
+from mien.data.schema import TRACED, TYPES
+from mien.data.sources.base import Rejected, Source, index_by, last_part, pictures_of, race_labels, word
+from mien.data.sources.tables import Row, Rows, read_table
+from mien.errors import MienError, unknown
+from mien.faces import VOCABULARIES, Crop, Face
+
+NUMBERS = ("age", "age_low", "age_high", "valence", "arousal")
+#: Columns that `mien prepare` finds out itself; in a label file they are passed over.
+FOUND = ("archive", "sha256", "width", "height", "source")
+
+
+class FolderSource(Source):
+    """Pictures in any tree of folders; `labels` is a CSV or Parquet file with a column `path`.
+
+    `crop` says how the pictures are cut already: "photo" (not at all), "box", or a template of `align.py`.
+    """
+
+    name: ClassVar[str] = "folder"
+    title: ClassVar[str] = "a folder of pictures"
+    terms: ClassVar[str] = "your own"
+    where: ClassVar[str] = "your own disk"
+    layout: ClassVar[str] = "pictures in any folders; --labels FILE with a column path"
+    options: ClassVar[tuple[str, ...]] = ("labels", "crop")
+
+    def __init__(self, labels: str | Path | None = None, crop: str | None = None) -> None:
+        from mien.data.align import TEMPLATES
+
+        known = ("photo", "box", *TEMPLATES)
+        if crop is not None and crop not in known:
+            raise unknown("crop", crop, known)
+        self.labels = labels
+        self.crop = Crop(crop or "photo")
+
+    @classmethod
+    def recognises(cls, names: list[str]) -> bool:
+        return False  # any pictures would do, so that it is no help to name this source
+
+    def read(self, tree: Tree, beside: Path) -> Iterator[Face | Rejected]:
+        names = pictures_of(tree)
+        if self.labels is None:
+            yield from (Face(path=name) for name in names)
+            return
+        rows = read_table(self.labels)
+        _check_columns(rows)
+        find = Finder(names)
+        used: set[str] = set()
+        for row in rows:
+            given = str(row.get("path") or "")
+            name = find(given)
+            if name is None:
+                yield Rejected(given or row.place, f"{row.place}: no such picture")
+            elif name in used:
+                yield Rejected(given, f"{row.place}: labelled for the second time")
+            else:
+                used.add(name)
+                try:
+                    yield face_of(name, row)
+                except MienError as error:
+                    yield Rejected(name, f"{row.place}: {str(error).removeprefix(f'{name}: ')}")
+        for name in names:
+            if name not in used:
+                yield Rejected(name, f"{rows.name} does not name it")
+
+
+class Finder:
+    """Finds a picture by the path a file of labels gives: in any case, either separator, or a unique name."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._exact = set(names)
+        self._folded = index_by(names, _fold)
+        count = Counter(last_part(name).casefold() for name in names)
+        lone = (name for name in names if count[last_part(name).casefold()] == 1)
+        self._last = index_by(lone, lambda name: last_part(name).casefold())
+
+    def __call__(self, path: str) -> str | None:
+        """The picture's own name, or None."""
+        if path in self._exact:
+            return path
+        return self._folded.get(_fold(path)) or self._last.get(last_part(path).casefold())
+
+
+def face_of(name: str, row: Row) -> Face:
+    """The face that a row of a label file describes.
+
+    Raises:
+        MienError: a value that is no number, or outside its column's range.
+    """
+    values: dict[str, Any] = {column: _number(column, row.get(column)) for column in NUMBERS}
+    exact, low, high = (values.pop(column) for column in ("age", "age_low", "age_high"))
+    if (low is None) != (high is None):
+        raise MienError("one end of the age is missing; give age_low and age_high, or age")
+    values["age"] = (low, high) if low is not None else None if exact is None else (exact, exact)
+    for column in VOCABULARIES:
+        values[column] = word(column, row.get(column))
+    for column in ("person", "split"):
+        values[column] = None if row.get(column) is None else str(row.get(column))
+    if row.get("landmarks") is not None:
+        values["landmarks"] = np.array(row.get("landmarks"), dtype=np.float32).reshape(-1, 2)
+    known = {"path", "landmarks", *FOUND, *NUMBERS, *values}
+    extra = {column: value for column, value in row.values.items() if column not in known}
+    if values["race"] is None and values["race7"] is not None:
+        derived = race_labels(values["race7"])
+        values["race"] = derived["race"]
+        extra |= derived["extra"]
+    return Face(path=name, extra=extra, **values)
+
+
+def _number(column: str, value: Any) -> float | None:
+    try:
+        return None if value is None or value != value else float(value)
+    except (TypeError, ValueError):
+        raise MienError(f"column {column}: {value!r} is no number") from None
+
+
+def _check_columns(rows: Rows) -> None:
+    rows.need("path")
+    if "group" in rows.columns:
+        raise MienError(f"{rows.name} has a column group, which mien makes itself; call it person")
+    labels = {"age", *NUMBERS, *VOCABULARIES, *TYPES, *(f"{name}_from" for name in TRACED)}
+    near = [column for column in rows.columns if column.lower() in labels and column not in labels]
+    if near:
+        raise MienError(f"{rows.name} has a column {near[0]!r}; mien's is spelled {near[0].lower()!r}")
+
+
+def _fold(path: str) -> str:
+    return path.replace("\\", "/").removeprefix("./").casefold()

@@ -1,0 +1,76 @@
+"""`mien prepare` as its users type it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from mien.cli.console import one_line_errors
+from mien.cli.prepare import prepare
+from mien.data.manifest import Manifest
+
+app = typer.Typer()
+app.command()(one_line_errors(prepare))
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "160"})
+
+
+def test_drawn_faces_and_a_table_of_what_was_made(tmp_path):
+    result = run("drawn", "-o", tmp_path / "out", "-n", 40, "--size", 32, "--seed", 5)
+    assert result.exit_code == 0, result.output
+    assert len(Manifest.open(tmp_path / "out")) == 40
+    words = result.stdout.replace("│", " ").split()
+    assert words[words.index("rejected") - 1] == "40"
+    for word in ("age", "expression", "train", "select", "val", "test"):
+        assert word in words
+    assert "mien inspect" in result.stderr
+
+
+def test_json_is_one_object_and_nothing_else(tmp_path):
+    result = run("drawn", "-o", tmp_path / "out", "-n", 20, "--size", 32, "--json")
+    facts = json.loads(result.stdout)
+    assert result.stderr == ""
+    assert facts["faces"] == sum(facts["splits"].values()) == facts["labels"]["age"] == 20
+    assert facts["crop"] == {"template": "chip", "margin": 0.0, "size": 32}
+    assert facts["rejected"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["utkfase", "x"], "unknown source 'utkfase'; did you mean 'utkface'? (known: drawn, fairface,"),
+        (["utkface"], "source utkface needs the PATH of its data"),
+        (["utkface", "{tmp}/none"], "is not there; give a folder, a zip or a tar"),
+        (["utkface", "{tmp}", "--labels", "x.csv"], "source utkface takes no --labels; folder does"),
+        (["fgnet", "{tmp}", "-n", "3"], "source fgnet takes no --count; drawn does"),
+        (["folder", "{tmp}"], "no face of source folder in"),
+        (["folder", "{tmp}", "--crop", "chop"], "unknown crop 'chop'; did you mean 'chip'?"),
+        (["folder", "{tmp}", "--splits", "none.csv"], "no face of"),
+        (["drawn", "-n", "0"], "0 drawn faces"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(tmp_path, arguments, message):
+    filled = [argument.format(tmp=tmp_path) for argument in arguments]
+    result = run(*filled, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("mien: ")
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out" / "faces.parquet").exists()
+
+
+def test_importing_the_command_loads_nothing_heavy():
+    code = (
+        "import sys, mien.cli.prepare; "
+        "print([name for name in ('torch', 'numpy', 'pyarrow', 'PIL') if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"

@@ -1,0 +1,137 @@
+"""Any pictures with a file of labels, CSV or Parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mien.data.sources import Rejected
+from mien.data.sources.folder import FolderSource
+from mien.errors import MienError
+from mien.faces import Crop, Face
+
+FILES = {"a/One.JPG": b"", "a/two.png": b"", "b/three.webp": b"", "b/four.jpg": b"", "notes.txt": b""}
+
+
+def read(path: Path, labels: Path | None = None) -> tuple[dict[str, Face], dict[str, str]]:
+    items = list(FolderSource(labels).faces(path))
+    faces = {item.path: item for item in items if isinstance(item, Face)}
+    return faces, {item.path: item.reason for item in items if isinstance(item, Rejected)}
+
+
+def test_without_labels_every_picture_is_a_face(pack):
+    faces, rejected = read(pack("folder", FILES))
+    assert sorted(faces) == ["a/One.JPG", "a/two.png", "b/four.jpg", "b/three.webp"]
+    assert not rejected
+    assert all(face.age is None and face.source == "folder" for face in faces.values())
+
+
+def test_csv(pack, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        "path,age,gender,race7,valence,person,split,camera\n"
+        "a/One.JPG,31.5,FEMALE,East Asian,0.5,ann,val,left\n"
+        "A\\Two.png,,,,,,,\n"  # another case and separator
+        "three.webp,12,,,,,,\n"  # a unique name without its folder
+        "b/gone.jpg,12,,,,,,\n"
+        "a/One.JPG,32,,,,,,\n"
+    )
+    faces, rejected = read(pack("folder", FILES), labels)
+    one = faces["a/One.JPG"]
+    assert (one.age, one.gender, one.race7, one.race) == ((31.5, 31.5), "Female", "East Asian", "Asian")
+    assert (one.valence, one.person, one.split) == (0.5, "ann", "val")
+    assert one.extra == {"camera": "left", "race_from": "race7"}
+    assert faces["a/two.png"].age is None
+    assert faces["b/three.webp"].age == (12, 12)
+    assert rejected == {
+        "b/gone.jpg": "labels.csv line 5: no such picture",
+        "a/One.JPG": "labels.csv line 6: labelled for the second time",
+        "b/four.jpg": "labels.csv does not name it",
+    }
+
+
+BAD_ROWS = {
+    "age,gender\n130,Male": "age (130.0, 130.0) is not an interval within 0-120 years",
+    "age,gender\nold,Male": "column age: 'old' is no number",
+    "age,gender\n30,Man": "gender 'Man' is none of Male, Female",
+    "age_low,age_high\n9,3": "age (9.0, 3.0) is not an interval within 0-120 years",
+    "age_low,age_high\n9,": "one end of the age is missing; give age_low and age_high, or age",
+    "valence,arousal\n2,0": "valence 2.0 is outside [-1, 1]",
+    "split,age\ntraining,3": "split 'training' is none of train, select, val, test",
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), BAD_ROWS.items())
+def test_each_bad_row_is_rejected_with_its_reason(pack, tmp_path, text, reason):
+    header, values = text.split("\n")
+    (tmp_path / "labels.csv").write_text(f"path,{header}\nx.jpg,{values}\n")
+    faces, rejected = read(pack("folder", {"x.jpg": b""}), tmp_path / "labels.csv")
+    assert not faces
+    assert rejected == {"x.jpg": f"labels.csv line 2: {reason}"}
+
+
+def test_parquet(pack, tmp_path):
+    columns = {
+        "path": ["a/One.JPG", "a/two.png", "b/four.jpg"],
+        "age_low": [1.0, None, float("nan")],
+        "age_high": [5, None, None],
+        "landmarks": [[float(value) for value in range(136)], None, [1.0, 2.0]],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "labels.parquet")
+    faces, rejected = read(pack("folder", FILES), tmp_path / "labels.parquet")
+    assert faces["a/One.JPG"].age == (1, 5)
+    assert faces["a/One.JPG"].landmarks[1].tolist() == [2, 3]
+    assert faces["a/two.png"].age is None
+    assert rejected == {
+        "b/four.jpg": "labels.parquet row 2: landmarks have shape (1, 2), expected (68, 2)",
+        "b/three.webp": "labels.parquet does not name it",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,age\n", r"labels\.csv has no column path; its columns are file, age"),
+        ("", r"labels\.csv is empty"),
+        ("path,age\na,1,2\n", r"labels\.csv line 2 has 3 values for 2 columns"),
+        ("path,group\na,1\n", "call it person"),
+        ("path,Age\na,1\n", "a column 'Age'; mien's is spelled 'age'"),
+    ],
+)
+def test_label_files_that_cannot_be_used(pack, tmp_path, text, message):
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(MienError, match=message):
+        read(pack("folder", FILES), tmp_path / "labels.csv")
+
+
+def test_label_files_that_cannot_be_read(pack, tmp_path):
+    path = pack("folder", FILES)
+    with pytest.raises(MienError, match="is not there; give a CSV or Parquet file"):
+        read(path, tmp_path / "none.csv")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(MienError, match="no Parquet file or is damaged"):
+        read(path, tmp_path / "bad.parquet")
+    (tmp_path / "latin.csv").write_bytes("path,name\na,J\xf6rg\n".encode("latin-1"))
+    with pytest.raises(MienError, match="no UTF-8 text"):
+        read(path, tmp_path / "latin.csv")
+
+
+def test_a_name_that_two_pictures_bear_needs_its_folder(pack, tmp_path):
+    path = pack("folder", {"a/x.jpg": b"", "b/x.jpg": b""})
+    (tmp_path / "labels.csv").write_text("path,age\nx.jpg,1\nb/x.jpg,2\n")
+    faces, rejected = read(path, tmp_path / "labels.csv")
+    assert list(faces) == ["b/x.jpg"]
+    assert rejected == {
+        "x.jpg": "labels.csv line 2: no such picture",
+        "a/x.jpg": "labels.csv does not name it",
+    }
+
+
+def test_crop_is_what_the_user_says():
+    assert FolderSource().crop == Crop("photo")
+    assert FolderSource(crop="chip").crop == Crop("chip")
+    with pytest.raises(MienError, match="unknown crop 'chap'; did you mean 'chip'"):
+        FolderSource(crop="chap")

@@ -1,0 +1,126 @@
+"""What an inspection finds is what was put in."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.data.inspection import Labels, inspect_manifest
+from mien.data.manifest import Manifest
+from mien.faces import Crop, Face
+
+
+@pytest.fixture
+def faces(tmp_path: Path, picture: Callable[..., bytes]) -> Manifest:
+    """Seven faces: one picture twice with other labels, one over two splits, one damaged, two alone."""
+    first, second = picture(1, width=64, height=64), picture(2, width=64, height=64)
+    files = {
+        "a.jpg": first,
+        "again.jpg": first,
+        "b.jpg": second,
+        "b in val.jpg": second,
+        "damaged.jpg": first[:200],
+        "c.jpg": picture(3, width=64, height=64),
+        "d.jpg": picture(4, width=64, height=64),
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    labels: dict[str, dict] = {
+        "a.jpg": {"age": (10, 10), "gender": "Male", "race": "Asian", "split": "train"},
+        "again.jpg": {"age": (31, 31), "gender": "Female", "race": "Asian", "split": "train"},
+        "b.jpg": {"age": (20, 29), "gender": "Male", "split": "train"},
+        "b in val.jpg": {"age": (25, 25), "gender": "Male", "race": "White", "split": "val"},
+        "damaged.jpg": {"age": (70, 70), "gender": "Female", "split": "train"},
+        "c.jpg": {"split": "train"},
+        "d.jpg": {"age": (3, 3), "gender": "Male", "race": "White", "split": "select"},
+    }
+    every = [Face(name, **values) for name, values in labels.items()]
+    return Manifest.from_faces(every, tmp_path, Crop("chip"))
+
+
+def test_counts(faces: Manifest) -> None:
+    counts = Labels(faces).counts()
+    assert counts["age"] == {"exact": 5, "interval": 1, "missing": 1}
+    assert counts["gender"] == {"Male": 4, "Female": 2, "missing": 1}
+    assert counts["race"] == {"White": 2, "Black": 0, "Asian": 2, "Indian": 0, "Others": 0, "missing": 3}
+    assert counts["split"] == {"train": 5, "select": 1, "val": 1, "test": 0, "missing": 0}
+    assert "expression" not in counts
+
+
+def test_an_interval_of_ages_counts_in_parts(faces: Manifest) -> None:
+    ages = Labels(faces).ages()
+    assert ages is not None
+    assert ages["bins"]["20-29"] == pytest.approx(2)
+    assert ages["histogram"][25] == pytest.approx(1.1)
+    assert sum(ages["histogram"]) == pytest.approx(6)
+    assert (ages["lowest"], ages["highest"]) == (3, 70)
+
+
+def test_weights_even_the_classes_out(faces: Manifest) -> None:
+    imbalance = Labels(faces).imbalance()
+    gender = imbalance["gender"]
+    assert gender["ratio"] == 2
+    assert {word: one["weight"] for word, one in gender["classes"].items()} == {"Male": 0.75, "Female": 1.5}
+    # Races that nobody has get no weight and do not enter the ratio.
+    assert imbalance["race"]["ratio"] == 1
+    assert imbalance["race"]["classes"]["Black"]["weight"] is None
+    for part in imbalance.values():
+        some = [one for one in part["classes"].values() if one["count"]]
+        total = sum(one["count"] for one in some)
+        assert sum(one["count"] * one["weight"] for one in some) == pytest.approx(total)
+        assert len({round(one["count"] * one["weight"], 6) for one in some}) == 1
+
+
+def test_copies_conflicts_leaks_and_bad_pictures_are_found(faces: Manifest) -> None:
+    inspection = inspect_manifest(faces, show=False)
+    findings = inspection.findings
+    assert [one["path"] for one in findings["unreadable"]] == ["damaged.jpg"]
+    found = findings["duplicates"]
+    assert found["groups"] == [["a.jpg", "again.jpg"], ["b.jpg", "b in val.jpg"]]
+    assert (found["faces"], found["largest"], found["identical"], found["mirrored"]) == (4, 2, 2, 0)
+    # 20-29 and 25 do not disagree, nor does a race that one of the two lacks.
+    assert len(found["conflicting"]) == 1
+    conflict = found["conflicting"][0]
+    assert conflict["paths"] == ["a.jpg", "again.jpg"]
+    assert conflict["differ"] == {"age": 21.0, "gender": ["Female", "Male"]}
+    assert conflict["labels"][0] == {"age": 10.0, "gender": "Male", "race": "Asian", "split": "train"}
+    assert conflict["identical"]
+    assert found["disagreements"] == {"age": 1, "age_over_5": 1, "gender": 1}
+    assert found["across_splits"] == [{"paths": ["b.jpg", "b in val.jpg"], "splits": ["train", "val"]}]
+    assert [rows.tolist() for rows in inspection.conflicts] == [[0, 1]]
+
+
+def test_pictures_are_not_compared_when_told(faces: Manifest) -> None:
+    findings = inspect_manifest(faces, duplicates=False, show=False).findings
+    assert findings["duplicates"] is None
+    assert len(findings["unreadable"]) == 1
+
+
+def test_the_worst_disagreement_comes_first(tmp_path: Path, picture: Callable[..., bytes]) -> None:
+    faces = []
+    for seed, years in ((1, 2), (2, 30), (3, 9)):
+        for copy, age in enumerate((20, 20 + years)):
+            name = f"{seed}-{copy}.jpg"
+            (tmp_path / name).write_bytes(picture(seed))
+            faces.append(Face(name, age=(age, age)))
+    manifest = Manifest.from_faces(faces, tmp_path, Crop("chip"))
+    conflicting = inspect_manifest(manifest, show=False).findings["duplicates"]["conflicting"]
+    assert [one["differ"]["age"] for one in conflicting] == [30, 9, 2]
+
+
+def test_faces_without_labels(tmp_path: Path, picture: Callable[..., bytes]) -> None:
+    (tmp_path / "a.jpg").write_bytes(picture(1))
+    findings = inspect_manifest(Manifest.from_faces([Face("a.jpg")], tmp_path, Crop("chip")), show=False).findings
+    assert findings["age"] is None
+    assert findings["imbalance"] == {}
+    assert findings["counts"]["age"] == {"exact": 0, "interval": 0, "missing": 1}
+    assert findings["duplicates"]["groups"] == []
+
+
+def test_intervals_disagree_where_they_do_not_meet(tmp_path: Path) -> None:
+    ages = [(20, 29), (25, 34), (40, 49)]
+    faces = [Face(f"{n}.jpg", age=age) for n, age in enumerate(ages)]
+    labels = Labels(Manifest.from_faces(faces, tmp_path, Crop("chip")))
+    assert labels.differ(np.array([0, 1])) == {}
+    assert labels.differ(np.array([0, 1, 2])) == {"age": 11.0}

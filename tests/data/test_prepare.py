@@ -1,0 +1,353 @@
+"""From a source to a manifest: nothing dropped silently, nothing half written."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.data.archives import open_tree
+from mien.data.manifest import Manifest
+from mien.data.pictures import encode
+from mien.data.prepare import prepare
+from mien.data.sources import SOURCES
+from mien.data.sources.drawn import DrawnSource
+from mien.data.sources.fairface import FairFace
+from mien.data.sources.fgnet import FGNet
+from mien.data.sources.folder import FolderSource
+from mien.data.sources.utkface import UTKFace
+from mien.errors import MienError
+from mien.faces import SPLITS, Crop
+
+DATE = "20170116001830007"
+
+
+def utk(picture, count: int = 12) -> dict[str, bytes]:
+    names = [f"UTKFace/{10 + number}_{number % 2}_{number % 5}_{DATE}{number}.jpg.chip.jpg" for number in range(count)]
+    return {name: picture(number) for number, name in enumerate(names)}
+
+
+def listed(path: Path) -> dict[str, str]:
+    with open(path, newline="", encoding="utf-8") as lines:
+        return {row["path"]: row["reason"] for row in csv.DictReader(lines)}
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar", "tar.gz"])
+def test_pictures_are_read_once_and_stay_where_they_are(pack, picture, tmp_path, kind):
+    files = utk(picture)
+    path = pack(kind, files)
+    prepared = prepare(UTKFace(), path, tmp_path / "out", show=False)
+    manifest = Manifest.open(tmp_path / "out")
+    assert sorted(manifest.strings("path").tolist()) == sorted(files)
+    assert manifest.crop == Crop("chip", 0.0, 40)
+    assert manifest.hash == prepared.manifest.hash
+    assert manifest.table["width"].to_pylist() == manifest.table["height"].to_pylist() == [40] * 12
+    pictures = manifest.pictures()
+    for row in range(len(manifest)):
+        face = manifest.face(row)
+        data = pictures.read(face.path, face.archive)
+        assert data == files[face.path]
+        assert manifest.strings("sha256")[row] == hashlib.sha256(data).digest()
+    # A tar.gz is unpacked for each look at a picture, so its pictures are written beside the manifest.
+    made = ["pictures.zip"] if kind == "tar.gz" else []
+    assert sorted(os.listdir(tmp_path / "out")) == ["faces.parquet", *made, "rejected.csv"]
+    assert prepared.facts()["labels"] == {"age": 12, "gender": 12, "race": 12}
+
+
+def test_what_cannot_be_read_is_listed_with_its_reason(pack, picture, tmp_path):
+    files = utk(picture)
+    bad = {
+        f"UTKFace/1_0_0_{DATE}.jpg": b"",
+        f"UTKFace/2_0_0_{DATE}.jpg": picture(50)[:200],
+        f"UTKFace/3_0_0_{DATE}.png": picture(51, "PNG", 1, 1),
+        f"UTKFace/4_0_0_{DATE}.jpg": b"<html>404</html>",
+        f"UTKFace/200_0_0_{DATE}.jpg": picture(52),
+        "UTKFace/me.jpg": picture(53),
+    }
+    prepared = prepare(UTKFace(), pack("zip", {**files, **bad, "../evil_0_0.jpg": b""}), tmp_path / "out", show=False)
+    assert len(prepared.manifest) == len(files)
+    reasons = listed(tmp_path / "out" / "rejected.csv")
+    assert set(reasons) == {*bad, "../evil_0_0.jpg"}
+    assert reasons[f"UTKFace/1_0_0_{DATE}.jpg"] == "the file is empty"
+    assert "smaller than 8 px" in reasons[f"UTKFace/3_0_0_{DATE}.png"]
+    assert "no picture" in reasons[f"UTKFace/4_0_0_{DATE}.jpg"]
+    assert "outside the archive" in reasons["../evil_0_0.jpg"]
+    assert prepared.facts()["rejected"] == 7
+
+
+def test_splits_keep_persons_and_copies_together(pack, picture, tmp_path):
+    names = {f"{number}.jpg": picture(number) for number in range(40)}
+    names |= {f"copy{number}.jpg": picture(number) for number in range(5)}
+    rows = [f"{name},{10 + number},{'ann' if 20 <= number < 26 else ''}" for number, name in enumerate(names)]
+    (tmp_path / "labels.csv").write_text("path,age,person\n" + "\n".join(rows))
+    path = pack("folder", names)
+    source = FolderSource(tmp_path / "labels.csv", "chip")
+    manifest = prepare(source, path, tmp_path / "out", show=False).manifest
+    place = dict(zip(manifest.strings("path"), manifest.codes("split"), strict=True))
+    group = dict(zip(manifest.strings("path"), manifest.groups(), strict=True))
+    for number in range(5):
+        assert group[f"{number}.jpg"] == group[f"copy{number}.jpg"]
+        assert place[f"{number}.jpg"] == place[f"copy{number}.jpg"]
+    assert len({group[f"{number}.jpg"] for number in range(20, 26)}) == 1
+    assert len({place[f"{number}.jpg"] for number in range(20, 26)}) == 1
+    assert len(set(manifest.groups().tolist())) == 40 - 5
+    assert (manifest.codes("split") >= 0).all()
+    again = prepare(source, path, tmp_path / "again", show=False).manifest
+    assert again.hash == manifest.hash
+    other = prepare(source, path, tmp_path / "other", seed=1, show=False).manifest
+    assert (other.codes("split") != manifest.codes("split")).any()
+
+
+def test_given_splits(pack, picture, tmp_path):
+    files = utk(picture, 4)
+    first, second, third, fourth = (name.split("/")[1] for name in files)
+    (tmp_path / "splits.csv").write_text(
+        f"file,split,duplicate_group\n{first},train,7\n{second.upper()},train,7\n{third},val,\ngone.jpg,test,\n"
+    )
+    path = pack("zip", files)
+    prepared = prepare(UTKFace(), path, tmp_path / "out", splits=tmp_path / "splits.csv", show=False)
+    manifest = Manifest.open(tmp_path / "out")
+    assert [SPLITS[code] if code >= 0 else None for code in manifest.codes("split")] == [
+        "train",
+        "train",
+        "val",
+        None,
+    ]
+    groups = manifest.groups()
+    assert groups[0] == groups[1]
+    assert len(set(groups.tolist())) == 3
+    assert listed(tmp_path / "out" / "unmatched.csv") == {
+        "gone.jpg": "splits.csv line 5: no such face",
+        f"UTKFace/{fourth}": "splits.csv does not name it: it is in no split",
+    }
+    assert prepared.facts()["splits"] == {"train": 2, "select": 0, "val": 1, "test": 0, "none": 1}
+    prepare(UTKFace(), path, tmp_path / "out", show=False)
+    assert not (tmp_path / "out" / "unmatched.csv").exists()
+    for text, message in (
+        (
+            "file,split\na.jpg,training\n",
+            r"unknown split 'training' in splits\.csv line 2; did you mean 'train'",
+        ),
+        (
+            f"file,split,duplicate_group\n{first},train,x\n",
+            "line 2, column duplicate_group: 'x' is no whole number",
+        ),
+        ("file,split\nb.jpg,train\n", r"names none of the 4 faces; its first is 'b\.jpg'"),
+        ("name,split\n", "has no column file"),
+    ):
+        (tmp_path / "splits.csv").write_text(text)
+        with pytest.raises(MienError, match=message):
+            prepare(UTKFace(), path, tmp_path / "out", splits=tmp_path / "splits.csv", show=False)
+
+
+def test_corrections(pack, picture, tmp_path):
+    files = utk(picture, 3)
+    first, second, third = files
+    (tmp_path / "c.csv").write_text(
+        f"path,column,value\n{first},age,42\n{first},gender,female\n{second.split('/')[1]},age_high,30\n"
+        f"{third},race,\ngone.jpg,age,1\n"
+    )
+    path = pack("folder", files)
+    prepared = prepare(UTKFace(), path, tmp_path / "out", corrections=tmp_path / "c.csv", show=False)
+    manifest = prepared.manifest
+    assert manifest.face(0).age == (42, 42)
+    assert manifest.face(0).gender == "Female"
+    assert manifest.face(1).age == (11, 30)
+    assert manifest.face(2).race is None
+    assert manifest.strings("age_from").tolist() == ["corrected", "corrected", "given"]
+    assert manifest.strings("gender_from").tolist() == ["corrected", "given", "given"]
+    assert manifest.strings("race_from").tolist() == ["given", "given", None]
+    assert [item.path for item in prepared.unmatched] == ["gone.jpg"]
+    for line, message in (
+        (f"{first},age,200", r"c\.csv line 2: .*age \(200\.0, 200\.0\)"),
+        (f"{first},age,old", r"c\.csv line 2: column age: 'old' is no number"),
+        (f"{first},gender,Man", r"c\.csv line 2: .*gender 'Man'"),
+        (f"{first},sex,Male", r"unknown column 'sex' in c\.csv line 2"),
+    ):
+        (tmp_path / "c.csv").write_text(f"path,column,value\n{line}\n")
+        with pytest.raises(MienError, match=message):
+            prepare(UTKFace(), path, tmp_path / "out", corrections=tmp_path / "c.csv", show=False)
+
+
+@pytest.fixture
+def fgnet(pack, tmp_path) -> Path:
+    """Drawn faces on large photos, with FG-NET's names and the points that its reader takes apart again."""
+    files = {}
+    for number, made in enumerate(DrawnSource(count=6, size=120).faces()):
+        photo = np.full((3, 200, 260), 90, dtype=np.uint8)
+        photo[:, 40:160, 70:190] = made.image
+        files[f"FGNET/images/00{number + 1}A0{number}.JPG"] = encode(photo)
+        lines = "\n".join(f"{x} {y}" for x, y in fgnet_points(made.face.landmarks + np.array([70, 40])))
+        files[f"FGNET/points/00{number + 1}a0{number}.pts"] = f"version: 1\nn_points: 68\n{{\n{lines}\n}}".encode()
+    return pack("zip", files)
+
+
+def fgnet_points(ibug: np.ndarray) -> np.ndarray:
+    """Points of FG-NET's scheme whose eyes, nose and mouth are those of iBUG's 68."""
+    points = np.tile(ibug.mean(axis=0), (68, 1))
+    points[:15] = ibug[1:16]
+    for first, eye in ((27, 36), (32, 42)):
+        left, right = ibug[eye], ibug[eye + 3]
+        corners = (left, right) if first == 27 else (right, left)
+        points[first], points[first + 2] = corners
+        points[first + 1] = ibug[eye + 1 : eye + 3].mean(axis=0)
+        points[first + 3] = ibug[eye + 4 : eye + 6].mean(axis=0)
+    points[48:60], points[67] = ibug[48:60], ibug[30]
+    return points
+
+
+def test_photos_with_points_are_cut_to_the_canonical_crop(fgnet, tmp_path):
+    manifest = prepare(FGNet(), fgnet, tmp_path / "out", size=96, show=False).manifest
+    assert manifest.crop == Crop("chip", 0.0, 96)
+    assert set(manifest.strings("archive")) == {"pictures.zip"}
+    eyes = manifest.landmarks()[:, 36:48].mean(axis=1) / 96
+    np.testing.assert_allclose(eyes, np.tile([0.5, 0.295], (6, 1)), atol=0.03)
+    mouths = manifest.landmarks()[:, [48, 54]].mean(axis=1) / 96
+    np.testing.assert_allclose(mouths, np.tile([0.5, 0.68], (6, 1)), atol=0.06)
+    moved = tmp_path / "moved"
+    (tmp_path / "out").rename(moved)  # pictures lie beside the manifest: the folder is whole in itself
+    opened = Manifest.open(moved)
+    image = opened.pictures().image(opened.face(0).path, opened.face(0).archive)
+    assert image.shape == (3, 96, 96)
+    plain = prepare(FGNet(), fgnet, tmp_path / "plain", align=False, show=False).manifest
+    assert plain.crop == Crop("photo")
+    assert set(plain.strings("archive")) == {"packed.zip"}
+    assert not (tmp_path / "plain" / "pictures.zip").exists()
+
+
+def test_a_photo_without_points_is_rejected_when_others_are_cut(fgnet, picture, tmp_path):
+    with zipfile.ZipFile(fgnet, "a") as archive:
+        archive.writestr("FGNET/images/099A50.JPG", picture(3))
+    prepared = prepare(FGNet(), fgnet, tmp_path / "out", show=False)
+    assert len(prepared.manifest) == 6
+    assert listed(tmp_path / "out" / "rejected.csv") == {"FGNET/images/099A50.JPG": "no points to align it by"}
+
+
+def test_drawn_faces_are_written_beside_the_manifest(tmp_path):
+    prepared = prepare(DrawnSource(count=30, size=48, seed=3), ".", tmp_path / "out", show=False)
+    manifest = Manifest.open(tmp_path / "out")
+    assert len(manifest) == 30
+    assert manifest.crop == Crop("chip", 0.0, 48)
+    again = prepare(DrawnSource(count=30, size=48, seed=3), ".", tmp_path / "again", show=False)
+    assert again.manifest.hash == prepared.manifest.hash
+    zips = [(tmp_path / name / "pictures.zip").read_bytes() for name in ("out", "again")]
+    assert zips[0] == zips[1]
+    persons, splits = manifest.strings("person"), manifest.codes("split")
+    assert all(len(set(splits[persons == person])) == 1 for person in set(persons))
+    for row, made in zip(range(3), DrawnSource(count=30, size=48, seed=3).faces(), strict=False):
+        face = manifest.face(row)
+        image = manifest.pictures().image(face.path, face.archive)
+        assert np.abs(image.astype(int) - made.image).mean() < 3  # JPEG of quality 95
+        np.testing.assert_allclose(face.landmarks, made.face.landmarks, rtol=1e-5)
+
+
+def test_nothing_to_prepare_is_said(pack, picture, tmp_path):
+    out = tmp_path / "out"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MienError, match=r"no face of source utkface in .*empty, expected 29_1_1_.*; it is empty"):
+        prepare(UTKFace(), tmp_path / "empty", out, show=False)
+    with pytest.raises(MienError, match="none is not there; give a folder, a zip or a tar"):
+        prepare(UTKFace(), tmp_path / "none", out, show=False)
+    path = pack("zip", utk(picture, 3))
+    with pytest.raises(MienError, match=r"no face of source fgnet .*; did you mean source utkface\?"):
+        prepare(FGNet(), path, out, show=False)
+    with pytest.raises(MienError, match=r"no face of source fairface .*; did you mean source utkface\?"):
+        prepare(FairFace(), path, out, show=False)
+    with pytest.raises(MienError, match="has points to align it by"):
+        prepare(UTKFace(), path, out, align=True, show=False)
+    for name in utk(picture, 3):
+        (tmp_path / "bad" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "bad" / name).write_bytes(b"x")
+    with pytest.raises(MienError, match=r"none of the 3 pictures in .* can be used; .*: no picture"):
+        prepare(UTKFace(), tmp_path / "bad", out, show=False)
+    assert not (out / "faces.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "drawn", "calls"),
+    # Drawn faces: pictures.zip and its folder, rejected.csv, faces.parquet. Given ones: the last two.
+    [("fsync", True, 4), ("fsync", False, 2), ("replace", True, 2), ("replace", False, 1)],
+)
+def test_a_full_disk_leaves_what_was_there(pack, picture, tmp_path, monkeypatch, name, drawn, calls):
+    out = tmp_path / "out"
+    prepare(DrawnSource(count=4, size=32), ".", out, show=False)
+    before = {file: (out / file).read_bytes() for file in os.listdir(out)}
+    source = DrawnSource(count=5, size=32, seed=1) if drawn else UTKFace()
+    path = pack("folder", utk(picture))
+    real, left = getattr(os, name), 0
+
+    def full(*arguments: object) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(*arguments)
+
+    monkeypatch.setattr(os, name, full)
+    for before_full in range(calls):
+        left = before_full
+        if name == "fsync" and before_full == 1 and drawn:
+            continue  # folders are flushed where that is possible; that it fails is no error
+        with pytest.raises(OSError, match="No space left"):
+            prepare(source, path, out, show=False)
+        assert {file: (out / file).read_bytes() for file in os.listdir(out)} == before
+    left = 1000
+    assert len(prepare(source, path, out, show=False).manifest) == (5 if drawn else 12)
+
+
+def test_an_interrupted_run_leaves_no_half_manifest(tmp_path, monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mien.data.prepare.assign_splits", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(DrawnSource(count=4, size=32), ".", tmp_path / "out", show=False)
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_a_second_run_replaces_manifest_and_pictures(pack, picture, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    with zipfile.ZipFile(out / "pictures-mine.zip", "w") as mine:
+        mine.writestr("a.txt", "the user's own")
+    for count in (4, 6, 8):
+        prepare(DrawnSource(count=count, size=32), ".", out, show=False)
+        manifest = Manifest.open(out)
+        assert len(manifest) == count
+        face = manifest.face(count - 1)
+        assert manifest.pictures().image(face.path, face.archive).shape == (3, 32, 32)
+        assert len([name for name in os.listdir(out) if name.endswith(".zip")]) == 2
+    assert "pictures-mine.zip" in os.listdir(out)
+    prepare(UTKFace(), pack("folder", utk(picture)), out, show=False)
+    assert [name for name in os.listdir(out) if name.endswith(".zip")] == ["pictures-mine.zip"]
+
+
+def test_pictures_that_an_earlier_run_wrote_may_be_the_source(tmp_path):
+    out = tmp_path / "out"
+    prepare(DrawnSource(count=4, size=32), ".", out, show=False)
+    prepare(FolderSource(crop="chip"), out / "pictures.zip", out, show=False)
+    manifest = Manifest.open(out)
+    assert manifest.pictures().image("000003.jpg", "pictures.zip").shape == (3, 32, 32)
+
+
+def test_every_source_says_what_a_user_must_know():
+    for name, source in SOURCES.items():
+        assert source.name == name
+        for text in (source.title, source.terms, source.where, source.layout):
+            assert text
+            assert "\n" not in text
+
+
+def test_members_keep_their_names_in_the_tree(pack, picture, tmp_path):
+    """An archive made on Windows: the manifest names members with `/`, and finds them."""
+    path = pack("zip", {f"UTK\\{10 + number}_0_0_{DATE}.jpg": picture(number) for number in range(5)})
+    manifest = prepare(UTKFace(), path, tmp_path / "out", show=False).manifest
+    assert manifest.strings("path")[0] == f"UTK/10_0_0_{DATE}.jpg"
+    assert open_tree(path).names() == manifest.strings("path").tolist()
+    assert manifest.pictures().image(manifest.strings("path")[0], "packed.zip").shape == (3, 40, 40)

@@ -1,0 +1,130 @@
+"""Splits: shares by stratum, whole groups, the same by seed."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mien.data.splits import FRACTIONS, assign_splits, combine_groups
+from mien.errors import MienError
+from mien.faces import SPLITS, age_bin
+
+
+def people(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    ages = np.clip(random.gamma(3, 11, count), 0, 116)
+    ages[random.random(count) < 0.02] = np.nan
+    return ages, random.integers(-1, 2, count)
+
+
+def worst_share(codes: np.ndarray, ages: np.ndarray, genders: np.ndarray, least: int = 200) -> float:
+    """Largest distance of a split's share from the wanted one, over strata of at least `least` faces."""
+    strata = age_bin(ages) * 3 + genders
+    gaps = []
+    for stratum in np.unique(strata):
+        inside = codes[strata == stratum]
+        if len(inside) >= least:
+            gaps.append(np.abs(np.bincount(inside, minlength=len(SPLITS)) / len(inside) - FRACTIONS).max())
+    assert gaps
+    return max(gaps)
+
+
+def test_faces_alone_take_the_exact_share_of_every_stratum() -> None:
+    ages, genders = people(20_000)
+    codes = assign_splits(ages, genders, np.arange(20_000))
+    assert np.abs(np.bincount(codes) / 20_000 - FRACTIONS).max() < 1e-3
+    assert worst_share(codes, ages, genders) < 0.01
+
+
+def test_shares_hold_within_two_points_where_persons_have_many_faces() -> None:
+    ages, genders = people(12_000)
+    random = np.random.default_rng(1)
+    groups = np.where(random.random(12_000) < 0.3, random.integers(0, 900, 12_000), -1)
+    codes = assign_splits(ages, genders, groups)
+    assert np.abs(np.bincount(codes) / 12_000 - FRACTIONS).max() < 0.005
+    assert worst_share(codes, ages, genders) < 0.02
+    for group in range(900):
+        assert len(np.unique(codes[groups == group])) <= 1
+
+
+def test_copies_are_spread_over_all_splits() -> None:
+    ages, genders = people(8_000)
+    groups = np.where(np.arange(8_000) < 2_000, np.arange(8_000) // 2, -1)
+    codes = assign_splits(ages, genders, groups)
+    assert np.abs(np.bincount(codes[:2_000], minlength=4) / 2_000 - FRACTIONS).max() < 0.06
+
+
+def test_a_seed_gives_the_same_splits_and_another_seed_others() -> None:
+    ages, genders = people(500)
+    groups = np.arange(500) // 3
+    first = assign_splits(ages, genders, groups, seed=7)
+    np.testing.assert_array_equal(first, assign_splits(ages, genders, groups, seed=7))
+    assert (first != assign_splits(ages, genders, groups, seed=8)).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.one_of(st.just(float("nan")), st.floats(0, 120)), st.integers(-1, 1), st.integers(-1, 12)),
+        max_size=60,
+    ),
+    st.integers(0, 5),
+    st.sampled_from([FRACTIONS, (1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.5, 0.5), (0.25, 0.25, 0.25, 0.25)]),
+)
+def test_every_face_gets_a_split_that_was_asked_for_and_no_group_is_cut(
+    faces: list[tuple[float, int, int]], seed: int, fractions: tuple[float, ...]
+) -> None:
+    ages = np.array([age for age, _, _ in faces], dtype=np.float64)
+    genders = np.array([gender for _, gender, _ in faces], dtype=np.int64)
+    groups = np.array([group for _, _, group in faces], dtype=np.int64)
+    codes = assign_splits(ages, genders, groups, fractions, seed)
+    assert codes.dtype == np.int8
+    assert codes.shape == (len(faces),)
+    assert all(0 <= code < 4 and fractions[code] > 0 for code in codes)
+    for group in set(groups[groups >= 0].tolist()):
+        assert len(set(codes[groups == group].tolist())) == 1
+    if len(faces) and (groups < 0).all():
+        wanted = np.array(fractions) * len(faces)
+        # Rounding is made up from stratum to stratum, so that little of it is left in the whole.
+        assert np.abs(np.bincount(codes, minlength=4) - wanted).max() <= 2
+
+
+@pytest.mark.parametrize(("count", "expected"), [(0, [0, 0, 0, 0]), (1, [1, 0, 0, 0]), (100, [54, 6, 20, 20])])
+def test_tiny_sets_are_defined(count: int, expected: list[int]) -> None:
+    codes = assign_splits(np.full(count, 30.0), np.zeros(count, np.int64), np.full(count, -1))
+    assert np.bincount(codes, minlength=4).tolist() == expected
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.5, 0.2, 0.2, 0.2), (1.2, -0.2, 0.0, 0.0)])
+def test_shares_that_make_no_sense_are_refused(fractions: tuple[float, ...]) -> None:
+    with pytest.raises(MienError, match="4 shares that sum to 1, for train, select, val, test"):
+        assign_splits(np.array([3.0]), np.array([0]), np.array([0]), fractions)
+
+
+def test_groups_combine_through_shared_faces() -> None:
+    persons = np.array([5, 5, -1, 9, -1, -1, 7])
+    copies = np.array([-1, 2, 2, -1, 4, 4, -1])
+    # 0 and 1 are one person, 1 and 2 one picture; 4 and 5 one picture; 3 and 6 stand alone.
+    assert combine_groups(persons, copies).tolist() == [0, 0, 0, -1, 1, 1, -1]
+    assert combine_groups(np.array([-1, -1])).tolist() == [-1, -1]
+    assert combine_groups(np.array([], dtype=np.int64)).tolist() == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(-1, 6), st.integers(-1, 6)), max_size=25))
+def test_combined_groups_are_the_connected_sets(faces: list[tuple[int, int]]) -> None:
+    first = np.array([a for a, _ in faces], dtype=np.int64)
+    second = np.array([b for _, b in faces], dtype=np.int64)
+    combined = combine_groups(first, second)
+    # An independent way: spread the lowest row through shared numbers until nothing changes.
+    lowest = list(range(len(faces)))
+    for _ in faces:
+        for i, (a, b) in enumerate(faces):
+            for j, (c, d) in enumerate(faces):
+                if (a >= 0 and a == c) or (b >= 0 and b == d):
+                    lowest[i] = lowest[j] = min(lowest[i], lowest[j])
+    for i in range(len(faces)):
+        assert (combined[i] < 0) == (lowest.count(lowest[i]) == 1)
+        for j in range(i):
+            together = combined[i] >= 0 and combined[i] == combined[j]
+            assert together == (lowest[i] == lowest[j])
