@@ -26,9 +26,7 @@ def unknown(kind: str, value: object, allowed: Iterable[str], where: str = "") -
     """The error for a name that stands in no table: it lists the names that do."""
     names = sorted(allowed)
     place = f" in {where}" if where else ""
-    return MienError(
-        f"unknown {kind} {value!r}{place}{nearest(str(value), names)} (known: {', '.join(names)})"
-    )
+    return MienError(f"unknown {kind} {value!r}{place}{nearest(str(value), names)} (known: {', '.join(names)})")
 
 
 def need(module: str, extra: str) -> ModuleType:

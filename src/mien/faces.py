@@ -104,9 +104,7 @@ class Face:
         if self.age is not None:
             low, high = float(self.age[0]), float(self.age[1])
             if not (MIN_AGE <= low <= high <= MAX_AGE):  # NaN fails too
-                raise MienError(
-                    f"{self.path}: age {self.age} is not an interval within {MIN_AGE}-{MAX_AGE} years"
-                )
+                raise MienError(f"{self.path}: age {self.age} is not an interval within {MIN_AGE}-{MAX_AGE} years")
             self.age = (low, high)
         for column, words in VOCABULARIES.items():
             value = getattr(self, column)

@@ -93,14 +93,10 @@ class Progress:
         if self.total is not None and self.done < self.total and self.rate() > 0:
             left = f", {clock((self.total - self.done) / self.rate())} left"
         note = f"  {self.note}" if self.note else ""
-        print(
-            f"{self.label}: {self.done:,}{of} ({self.rate_text()}{left}){note}", file=sys.stderr, flush=True
-        )
+        print(f"{self.label}: {self.done:,}{of} ({self.rate_text()}{left}){note}", file=sys.stderr, flush=True)
 
 
-def track(
-    items: Iterable[T], total: int | None, unit: str, label: str = "", show: bool = True
-) -> Iterator[T]:
+def track(items: Iterable[T], total: int | None, unit: str, label: str = "", show: bool = True) -> Iterator[T]:
     """Yield `items`, counting each one."""
     with Progress(total, unit, label, show) as progress:
         for item in items:

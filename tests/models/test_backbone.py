@@ -12,9 +12,7 @@ from mien.models.mobilefacenet import MobileFaceNet
 
 
 def faces(count: int = 2, side: int = 112) -> torch.Tensor:
-    return torch.randint(
-        0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def test_mobilefacenet_has_the_published_shapes() -> None:
@@ -78,9 +76,7 @@ def test_weights_come_from_a_path(tmp_path, suffix: str) -> None:
     else:
         save_file(net.state_dict(), path)
     backbone = build_backbone("mobilefacenet", str(path))
-    torch.testing.assert_close(
-        backbone.net.state_dict()["conv2.0.weight"], net.state_dict()["conv2.0.weight"]
-    )
+    torch.testing.assert_close(backbone.net.state_dict()["conv2.0.weight"], net.state_dict()["conv2.0.weight"])
 
 
 def test_wrong_names_and_weights_are_one_clear_line(tmp_path) -> None:

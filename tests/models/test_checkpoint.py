@@ -29,7 +29,9 @@ SMALL = {"backbone": "test_convnext", "input_size": 32, "dropout": 0.0}
 def small(tasks: dict | None = None, seed: int = 0, **model: object) -> Estimator:
     torch.manual_seed(seed)
     return build_estimator(
-        ModelSettings.model_validate({**SMALL, **model}), TasksSettings.model_validate(tasks or {}), Crop("chip", 0.0, 200)
+        ModelSettings.model_validate({**SMALL, **model}),
+        TasksSettings.model_validate(tasks or {}),
+        Crop("chip", 0.0, 200),
     )
 
 

@@ -29,9 +29,7 @@ MIXED = labels_of(23, (30, 39), 1, 88, (0, 2), 45)
 
 
 def total(task: AgeTask, terms: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
-    return sum(
-        (task.loss_weights()[term] * value / count for term, (value, count) in terms.items()), torch.zeros(())
-    )
+    return sum((task.loss_weights()[term] * value / count for term, (value, count) in terms.items()), torch.zeros(()))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -66,9 +64,7 @@ def test_what_an_unlabelled_face_looks_like_does_not_matter(method: str) -> None
     labels = torch.cat([MIXED, torch.full((3, 2), NAN)])
     results = []
     for seed in (0, 1):
-        features = torch.cat(
-            [torch.ones(6, 8), torch.randn(3, 8, generator=torch.Generator().manual_seed(seed)) * 100]
-        )
+        features = torch.cat([torch.ones(6, 8), torch.randn(3, 8, generator=torch.Generator().manual_seed(seed)) * 100])
         task.zero_grad()
         total(task, task.losses(task(features), labels)).backward()
         results.append([p.grad.clone() for p in task.parameters() if p.grad is not None])
@@ -94,9 +90,7 @@ def test_terms_counts_and_weights_agree(method: str) -> None:
     assert terms.keys() == task.loss_weights().keys() == task.count(labels).keys()
     assert {term: int(count) for term, (_, count) in terms.items()} == task.count(labels)
     expected = (
-        {"regression": 1.2}
-        if method == "regression"
-        else {"ordinal": 1.5, "regression": 1.2, "consistency": 0.2}
+        {"regression": 1.2} if method == "regression" else {"ordinal": 1.5, "regression": 1.2, "consistency": 0.2}
     )
     assert task.loss_weights() == expected
 

@@ -67,9 +67,7 @@ def test_a_face_without_a_label_changes_nothing_bit_for_bit(labels: torch.Tensor
         logits = torch.cat([logits, torch.full((extra, 5), garbage)])
         value, count = task.losses({"logits": logits}, torch.cat([labels, missing[:extra]]))["cross_entropy"]
         (value / count).backward()
-        results.append(
-            [value.detach(), count, *(p.grad.clone() for p in task.parameters() if p.grad is not None)]
-        )
+        results.append([value.detach(), count, *(p.grad.clone() for p in task.parameters() if p.grad is not None)])
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 

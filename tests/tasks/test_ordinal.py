@@ -29,9 +29,7 @@ def make(name: str, grid: GridSettings | None = None, inputs: int = 6) -> AgeMet
 
 
 def logits_of(method: AgeMethod, n: int, seed: int = 0) -> Tensor:
-    return 3 * torch.randn(
-        n, method.outputs, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
+    return 3 * torch.randn(n, method.outputs, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def ages(n: int, seed: int = 1) -> Tensor:
@@ -196,9 +194,7 @@ def test_ages_beyond_the_grid_count_as_its_ends(name: str) -> None:
     method = make(name, GridSettings(first=10, last=59))
     logits = logits_of(method, 4)
     beyond, ends = torch.tensor([0.0, 9.0, 60.0, 116.0]), torch.tensor([10.0, 10.0, 59.0, 59.0])
-    torch.testing.assert_close(
-        method.loss(logits, beyond, beyond), method.loss(logits, ends, ends), rtol=0, atol=0
-    )
+    torch.testing.assert_close(method.loss(logits, beyond, beyond), method.loss(logits, ends, ends), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mien.faces import FaceBatch
 from mien.models.checkpoint import save_tensors
 from mien.objectives.base import Objective, Terms, averaged
-from mien.training.loop import Interrupted, TrainingSettings, estimate, train
+from mien.training.loop import BrokenLossError, TrainingSettings, estimate, train
 from mien.training.optim import Average, OptimSettings, build_optimiser, rate_at
 
 N, FEATURES = 48, 5
@@ -47,9 +47,7 @@ class Lines(Objective):
 
     def __init__(self) -> None:
         torch.manual_seed(0)
-        self.net = nn.ModuleDict(
-            {"body": nn.Linear(FEATURES, 4), "first": nn.Linear(4, 1), "second": nn.Linear(4, 1)}
-        )
+        self.net = nn.ModuleDict({"body": nn.Linear(FEATURES, 4), "first": nn.Linear(4, 1), "second": nn.Linear(4, 1)})
         self.dropout = 0.0
         self.players = {"line": self.net}
         self.chooses = ("error", True)
@@ -170,7 +168,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(tmp_path) -> None
             return terms
 
     objective = Broken()
-    with pytest.raises(Interrupted, match="step 7: the loss second is not a number"):
+    with pytest.raises(BrokenLossError, match="step 7: the loss second is not a number"):
         run(tmp_path, objective)
     record = json.loads((tmp_path / "broken.json").read_text())
     assert record["step"] == 7

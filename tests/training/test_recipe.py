@@ -21,7 +21,13 @@ def test_every_shipped_recipe_is_valid_and_headed_by_its_command(path: Path) -> 
 def test_overrides_reach_any_depth() -> None:
     recipe = load_recipe(
         "demo",
-        ["training.epochs=3", "tasks.race=null", "optim.lr=1e-3", "tasks.age.given=[gender]", "augment.jpeg.probability=0.5"],
+        [
+            "training.epochs=3",
+            "tasks.race=null",
+            "optim.lr=1e-3",
+            "tasks.age.given=[gender]",
+            "augment.jpeg.probability=0.5",
+        ],
     )
     assert recipe.training.epochs == 3
     assert recipe.tasks.race is None
@@ -29,6 +35,12 @@ def test_overrides_reach_any_depth() -> None:
     assert recipe.tasks.age is not None
     assert recipe.tasks.age.given == ["gender"]
     assert recipe.augment.jpeg.probability == 0.5
+
+
+def test_an_override_inside_a_preset_keeps_the_rest_of_it() -> None:
+    recipe = load_recipe("demo", ["augment=faces", "augment.blur.probability=0"])
+    assert recipe.augment.blur.probability == 0
+    assert recipe.augment.noise.probability > 0
 
 
 def test_a_recipe_comes_back_from_its_own_json(tmp_path: Path) -> None:

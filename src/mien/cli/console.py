@@ -49,13 +49,7 @@ def _cell(value: Any) -> str:
     return (
         f"{value:.3g}"
         if isinstance(value, float) and abs(value) < 1
-        else (
-            f"{value:.2f}"
-            if isinstance(value, float)
-            else f"{value:,}"
-            if isinstance(value, int)
-            else str(value)
-        )
+        else (f"{value:.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value))
     )
 
 

@@ -14,9 +14,7 @@ def train(
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Settings that override the recipe's."),
     ] = None,
-    run: Annotated[
-        Path | None, typer.Option("-o", "--run", help="Folder of the run; runs/NAME by default.")
-    ] = None,
+    run: Annotated[Path | None, typer.Option("-o", "--run", help="Folder of the run; runs/NAME by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object with the figures.")] = False,

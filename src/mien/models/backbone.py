@@ -76,9 +76,7 @@ def build_backbone(name: str, weights: str | None = None, input_size: int | None
                 "or choose an architecture of timm"
             )
         if weights == HUB:
-            raise MienError(
-                "model.weights hub: mobilefacenet is not on timm's hub; give the path of its weights"
-            )
+            raise MienError("model.weights hub: mobilefacenet is not on timm's hub; give the path of its weights")
         net: nn.Module = MobileFaceNet()
         backbone = Backbone(net, 512, MobileFaceNet.input_size, MobileFaceNet.mean, MobileFaceNet.std)
     else:
@@ -147,9 +145,7 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise MienError(
-            f"model.weights {path}: cannot be read as weights: {str(error).splitlines()[0]}"
-        ) from None
+        raise MienError(f"model.weights {path}: cannot be read as weights: {str(error).splitlines()[0]}") from None
     for wrapper in ("state_dict", "model", "model_state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]

@@ -171,9 +171,7 @@ def read_pointer(checkpoints: Path, which: str) -> Path:
         raise MienError(f"{checkpoints}: no checkpoint {which!r} yet; train with --resume, or name another")
     folder = checkpoints / pointer.read_text(encoding="utf-8").strip()
     if not (folder / FACTS).is_file():
-        raise MienError(
-            f"{pointer}: points to {folder.name}, which is not there; name a checkpoint folder instead"
-        )
+        raise MienError(f"{pointer}: points to {folder.name}, which is not there; name a checkpoint folder instead")
     return folder
 
 

@@ -23,16 +23,12 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     backbone: str = Field(default="mobilefacenet", description="mobilefacenet, or any architecture of timm")
-    weights: str | None = Field(
-        default=None, description="a file of backbone weights, or `hub` to download timm's"
-    )
+    weights: str | None = Field(default=None, description="a file of backbone weights, or `hub` to download timm's")
     init: str | None = Field(
         default=None,
         description="a run, checkpoint or shipped model to start from; heads are matched by name",
     )
-    input_size: int | None = Field(
-        default=None, ge=16, le=1024, description="pixels; the backbone's own if left out"
-    )
+    input_size: int | None = Field(default=None, ge=16, le=1024, description="pixels; the backbone's own if left out")
     dropout: float = Field(default=0.2, ge=0, lt=1, description="dropout on the features")
     freeze_backbone: bool | int = Field(
         default=False,

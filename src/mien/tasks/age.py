@@ -53,9 +53,7 @@ class AgeSettings(TaskSettings):
     consistency_weight: float = Field(default=0.2, ge=0, description="weight of the two heads' disagreement")
     blend: float = Field(default=0.6, ge=0, le=1, description="share of the distribution's age before a fit")
     fit_blend: bool = Field(default=True, description="decode with the share fitted on held-out faces")
-    hidden: int = Field(
-        default=0, ge=0, description="width of a hidden layer both heads share; 0: linear heads"
-    )
+    hidden: int = Field(default=0, ge=0, description="width of a hidden layer both heads share; 0: linear heads")
 
     @field_validator("method")
     @classmethod
@@ -67,9 +65,7 @@ class AgeSettings(TaskSettings):
     @model_validator(mode="after")
     def _something_to_learn(self) -> AgeSettings:
         if not ((self.distribution and self.ordinal_weight) or (self.direct and self.regression_weight)):
-            raise ValueError(
-                "every age loss is switched off; give ordinal_weight or regression_weight a value > 0"
-            )
+            raise ValueError("every age loss is switched off; give ordinal_weight or regression_weight a value > 0")
         return self
 
     @property
@@ -103,9 +99,7 @@ class AgeTask(Task):
         self.regression = nn.Linear(width, 1) if settings.direct else None
 
     def encode(self, columns: Mapping[str, np.ndarray]) -> Tensor:
-        return torch.stack(
-            [torch.as_tensor(columns[name], dtype=torch.float32) for name in self.columns], dim=1
-        )
+        return torch.stack([torch.as_tensor(columns[name], dtype=torch.float32) for name in self.columns], dim=1)
 
     def labelled(self, labels: Tensor) -> Tensor:
         return ~labels.isnan().any(1)
@@ -231,9 +225,7 @@ class AgeTask(Task):
         error = columns["age"][exact].astype(np.float64) - truth
         bins = age_bin(truth)
         per_bin = [np.abs(error[bins == b]).mean() for b in range(len(AGE_BINS)) if (bins == b).any()]
-        found = {
-            name: float(np.abs(columns[column][exact] - truth).mean()) for name, column in present.items()
-        }
+        found = {name: float(np.abs(columns[column][exact] - truth).mean()) for name, column in present.items()}
         return found | {"macro_mae": float(np.mean(per_bin)), "bias": float(error.mean())}
 
     def _expected(self, logits: Tensor) -> Tensor:

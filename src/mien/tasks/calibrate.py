@@ -92,12 +92,8 @@ def fit_scale(age: np.ndarray, std: np.ndarray, error: np.ndarray) -> dict[str, 
 
     scale: dict[str, list[float]] = {}
     if np.isfinite(std).all():
-        parts = np.array_split(
-            np.argsort(std, kind="stable"), np.clip(len(std) // FACES_PER_KNOT, 1, MAX_KNOTS)
-        )
-        means = isotonic_regression(
-            [error[part].mean() for part in parts], weights=[len(part) for part in parts]
-        ).x
+        parts = np.array_split(np.argsort(std, kind="stable"), np.clip(len(std) // FACES_PER_KNOT, 1, MAX_KNOTS))
+        means = isotonic_regression([error[part].mean() for part in parts], weights=[len(part) for part in parts]).x
         scale |= {
             "std": [float(std[part].mean()) for part in parts],
             "error": [float(mean) for mean in means],

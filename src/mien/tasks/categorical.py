@@ -21,9 +21,7 @@ class CategoricalSettings(TaskSettings):
     """Settings of a task with classes."""
 
     weight: float = Field(default=1.0, ge=0, description="weight of the loss")
-    label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="share of the label spread over all classes"
-    )
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of the label spread over all classes")
     class_weights: list[float] | Literal["balanced"] | None = Field(
         default=None,
         description="a weight a class, or `balanced`: inverse to how often it occurs, 1 on average",
@@ -140,11 +138,7 @@ class CategoricalTask(Task):
         if not known.any():
             return {"accuracy": float("nan")}
         hard = (labels.argmax(1) if labels.ndim == 2 else labels).cpu().numpy()[known]
-        return {
-            "accuracy": float(
-                (columns[self.name][known] == np.array(self.classes, dtype=object)[hard]).mean()
-            )
-        }
+        return {"accuracy": float((columns[self.name][known] == np.array(self.classes, dtype=object)[hard]).mean())}
 
     def _probabilities(self, labels: Tensor) -> Tensor:
         """Labels without missing ones as probabilities, (n, K) float32."""

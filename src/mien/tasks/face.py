@@ -21,21 +21,15 @@ class GenderSettings(CategoricalSettings):
     """Gender, with seed 000's weight."""
 
     weight: float = Field(default=0.4, ge=0, description="weight of the loss")
-    label_smoothing: float = Field(
-        default=0.1, ge=0, lt=1, description="share of the label spread over all classes"
-    )
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="share of the label spread over all classes")
 
 
 class RaceSettings(CategoricalSettings):
     """Race, told the gender, with seed 000's weight."""
 
     weight: float = Field(default=0.3, ge=0, description="weight of the loss")
-    label_smoothing: float = Field(
-        default=0.1, ge=0, lt=1, description="share of the label spread over all classes"
-    )
-    given: list[str] = Field(
-        default_factory=lambda: ["gender"], description="tasks it is told, of those switched on"
-    )
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="share of the label spread over all classes")
+    given: list[str] = Field(default_factory=lambda: ["gender"], description="tasks it is told, of those switched on")
 
 
 class NestedAgeSettings(AgeSettings):
@@ -91,9 +85,7 @@ def build_tasks(settings: TasksSettings, features: int) -> dict[str, Task]:
     """
     on = settings.on()
     if not on:
-        raise MienError(
-            f"no task is switched on; switch on one of {', '.join(f'tasks.{name}' for name in TASKS)}"
-        )
+        raise MienError(f"no task is switched on; switch on one of {', '.join(f'tasks.{name}' for name in TASKS)}")
     for name, one in on.items():
         for parent in one.given:
             if parent not in TASKS:
@@ -108,9 +100,7 @@ def build_tasks(settings: TasksSettings, features: int) -> dict[str, Task]:
         order = list(TopologicalSorter({name: one.given for name, one in on.items()}).static_order())
     except CycleError as error:
         circle = " -> ".join(error.args[1])
-        raise MienError(
-            f"tasks are given each other in a circle: {circle}; take one out of a `given`"
-        ) from None
+        raise MienError(f"tasks are given each other in a circle: {circle}; take one out of a `given`") from None
     tasks: dict[str, Task] = {}
     for name in order:
         width = sum(tasks[parent].width for parent in on[name].given)

@@ -21,9 +21,7 @@ class GridSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     first: int = Field(default=0, ge=MIN_AGE, le=MAX_AGE, description="youngest age in years")
-    last: int = Field(
-        default=100, ge=MIN_AGE, le=MAX_AGE, description="oldest age; older faces are counted as it"
-    )
+    last: int = Field(default=100, ge=MIN_AGE, le=MAX_AGE, description="oldest age; older faces are counted as it")
     step: int = Field(default=1, ge=1, description="years to a bin")
     groups: list[int] | None = Field(
         default=None,
@@ -36,9 +34,7 @@ class GridSettings(BaseModel):
             raise ValueError(f"last age {self.last} is not above the first, {self.first}")
         if self.groups is not None:
             starts = [self.first, *self.groups]
-            if not self.groups or any(
-                b <= a for a, b in zip(starts, [*self.groups, self.last + 1], strict=True)
-            ):
+            if not self.groups or any(b <= a for a, b in zip(starts, [*self.groups, self.last + 1], strict=True)):
                 raise ValueError(f"groups {self.groups} do not rise between {self.first + 1} and {self.last}")
         elif (self.last - self.first + 1) % self.step or self.last - self.first + 1 == self.step:
             years = self.last - self.first + 1
@@ -50,9 +46,7 @@ class GridSettings(BaseModel):
 
     def edges(self) -> Tensor:
         """Edges of the bins in years, (bins + 1,) float32, rising; the inner ones are the thresholds."""
-        starts = (
-            range(self.first, self.last + 1, self.step) if self.groups is None else [self.first, *self.groups]
-        )
+        starts = range(self.first, self.last + 1, self.step) if self.groups is None else [self.first, *self.groups]
         return torch.tensor([*starts, self.last + 1], dtype=torch.float32) - 0.5
 
 

@@ -30,9 +30,7 @@ def inverse_weights(histogram: np.ndarray, square_root: bool = False) -> np.ndar
     return _normalised(histogram, _tamed(histogram, square_root))
 
 
-def lds_weights(
-    histogram: np.ndarray, square_root: bool = True, kernel: int = 5, sigma: float = 2.0
-) -> np.ndarray:
+def lds_weights(histogram: np.ndarray, square_root: bool = True, kernel: int = 5, sigma: float = 2.0) -> np.ndarray:
     """A weight a year, (121,), from the histogram smoothed by a Gaussian of `kernel` years and `sigma`; mean
     1.
 

@@ -31,20 +31,12 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     epochs: int = Field(default=12, ge=1)
-    batch: int = Field(
-        default=64, ge=1, description="faces a step, over all processes and accumulated micro-batches"
-    )
+    batch: int = Field(default=64, ge=1, description="faces a step, over all processes and accumulated micro-batches")
     accumulate: int = Field(default=1, ge=1, description="micro-batches a step")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    average: float | None = Field(
-        default=0.998, gt=0, lt=1, description="decay of the averaged weights; null: none"
-    )
-    stop_after: int | None = Field(
-        default=None, ge=1, description="stop after so many epochs without a better figure"
-    )
-    save_every: int | None = Field(
-        default=None, ge=1, description="save after so many steps too, not only each epoch"
-    )
+    average: float | None = Field(default=0.998, gt=0, lt=1, description="decay of the averaged weights; null: none")
+    stop_after: int | None = Field(default=None, ge=1, description="stop after so many epochs without a better figure")
+    save_every: int | None = Field(default=None, ge=1, description="save after so many steps too, not only each epoch")
     keep: int = Field(default=2, ge=1, description="how many of the last checkpoints stay, beside the best")
 
 
@@ -55,8 +47,8 @@ class Batches(Protocol):
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[FaceBatch]: ...
 
 
-class Interrupted(MienError):
-    """Training stopped by itself: a loss that is no number."""
+class BrokenLossError(MienError):
+    """A loss that is no number stopped the training."""
 
 
 def train(
@@ -82,9 +74,9 @@ def train(
         faces: maps rows to readable names of faces, for the record of a batch that broke.
 
     Raises:
-        Interrupted: a loss is not finite; `broken.json` says at which step, in which term and for which faces.
+        BrokenLossError: a loss is not finite; `broken.json` says at which step, in which term and for which faces.
     """
-    rank, world = accelerator.process_index, accelerator.num_processes
+    rank = accelerator.process_index
     steps_per_epoch = len(batches) // training.accumulate
     if steps_per_epoch == 0:
         raise MienError(
@@ -97,9 +89,7 @@ def train(
     for network in players.values():
         network.to(accelerator.device)
     optimisers = {name: build_optimiser(net, objective.depths(name), optim) for name, net in players.items()}
-    averages = (
-        {name: Average(net, training.average) for name, net in players.items()} if training.average else {}
-    )
+    averages = {name: Average(net, training.average) for name, net in players.items()} if training.average else {}
     scaler = accelerator.scaler
 
     # Where an earlier run stopped.
@@ -123,16 +113,12 @@ def train(
                 for name in players:
                     if state.step % objective.cadence(name) == 0:
                         set_rate(optimisers[name], lr)
-                        terms = _move(
-                            objective, name, optimisers[name], window, state.step, optim.clip, accelerator
-                        )
-                        found.update(
-                            {f"{name}/{term}" if len(players) > 1 else term: v for term, v in terms.items()}
-                        )
+                        terms = _move(objective, name, optimisers[name], window, state.step, optim.clip, accelerator)
+                        found.update({f"{name}/{term}" if len(players) > 1 else term: v for term, v in terms.items()})
                         if name in averages:
                             averages[name].update(players[name])
                 _check(found, window, state.step, folder, faces)
-                objective.after_step(_reduce)
+                objective.after_step(lambda tensor: _reduce(tensor.to(accelerator.device)).to(tensor.device))
 
                 # Keep account.
                 for term, (total_loss, count) in found.items():
@@ -164,9 +150,7 @@ def train(
     return state.history
 
 
-def estimate(
-    objective: Objective, batches: Batches, training: TrainingSettings, accelerator: Accelerator
-) -> float:
+def estimate(objective: Objective, batches: Batches, training: TrainingSettings, accelerator: Accelerator) -> float:
     """Seconds that the training steps will take, from two passes over one batch; nothing is learnt from them."""
     player = next(iter(objective.players))
     network = objective.players[player].to(accelerator.device)
@@ -205,9 +189,7 @@ def _move(
     local = torch.zeros(len(order), device=accelerator.device, dtype=torch.float64)
     for batch in window:
         counted = objective.counts(player, batch)
-        local += torch.tensor(
-            [counted.get(term, 0) for term in order], device=local.device, dtype=torch.float64
-        )
+        local += torch.tensor([counted.get(term, 0) for term in order], device=local.device, dtype=torch.float64)
     counts = dict(zip(order, _reduce(local.clone()).tolist(), strict=True))
 
     # Accumulate gradients.
@@ -215,12 +197,8 @@ def _move(
     for batch in window:
         with accelerator.autocast():
             terms = objective.losses(player, batch, step)
-        parts = [
-            weights[term] * terms[term][0] / counts[term] for term in order if term in terms and counts[term]
-        ]
-        sums += torch.stack(
-            [terms[t][0].detach().double() if t in terms else sums.new_zeros(()) for t in order]
-        )
+        parts = [weights[term] * terms[term][0] / counts[term] for term in order if term in terms and counts[term]]
+        sums += torch.stack([terms[t][0].detach().double() if t in terms else sums.new_zeros(()) for t in order])
         if parts:
             loss = torch.stack([part.float() for part in parts]).sum()
             if loss.requires_grad:
@@ -255,9 +233,7 @@ def _share_gradients(network: nn.Module) -> None:
     if not (dist.is_available() and dist.is_initialized()):
         return
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    present = torch.tensor(
-        [p.grad is not None for p in parameters], dtype=torch.float32, device=parameters[0].device
-    )
+    present = torch.tensor([p.grad is not None for p in parameters], dtype=torch.float32, device=parameters[0].device)
     dist.all_reduce(present)
     moving = [p for p, n in zip(parameters, present.tolist(), strict=True) if n > 0]
     if not moving:
@@ -284,9 +260,10 @@ def _check(
             "faces": [str(faces(row)) if faces else row for row in rows],
         },
     )
-    raise Interrupted(
-        f"step {step}: the loss {', '.join(broken)} is not a number; the weights were not moved by it. The terms and the "
-        f"batch's faces are in {record}; lower optim.lr, set optim.clip, or training.precision=fp32, and go on with --resume"
+    raise BrokenLossError(
+        f"step {step}: the loss {', '.join(broken)} is not a number; the weights were not moved by it. The terms and "
+        f"the batch's faces are in {record}; lower optim.lr, set optim.clip or training.precision=fp32, "
+        "and start again"
     )
 
 

@@ -21,30 +21,20 @@ class OptimSettings(BaseModel):
     weight_decay: float = Field(default=0.01, ge=0, description="not on biases and norms")
     betas: tuple[float, float] = Field(default=(0.9, 0.999), description="adamw")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd, with Nesterov's correction")
-    head_scale: float = Field(
-        default=2.0, gt=0, description="learning rate of the heads, as a multiple of lr"
-    )
-    layer_decay: float = Field(
-        default=1.0, gt=0, le=1, description="learning rate of a layer over that of the next"
-    )
+    head_scale: float = Field(default=2.0, gt=0, description="learning rate of the heads, as a multiple of lr")
+    layer_decay: float = Field(default=1.0, gt=0, le=1, description="learning rate of a layer over that of the next")
     schedule: Literal["cosine", "step", "plateau", "constant"] = "cosine"
     warmup_epochs: float = Field(default=0.5, ge=0)
-    floor: float = Field(
-        default=0.01, ge=0, le=1, description="cosine: the last rate as a share of the first"
-    )
+    floor: float = Field(default=0.01, ge=0, le=1, description="cosine: the last rate as a share of the first")
     step_epochs: int = Field(default=10, ge=1, description="step: the rate falls every so many epochs")
-    step_factor: float = Field(
-        default=0.1, gt=0, lt=1, description="step and plateau: the rate falls to this share"
-    )
+    step_factor: float = Field(default=0.1, gt=0, lt=1, description="step and plateau: the rate falls to this share")
     plateau_patience: int = Field(
         default=2, ge=0, description="plateau: epochs without a better figure before it falls"
     )
     clip: float | None = Field(default=5.0, gt=0, description="largest norm of the gradient")
 
 
-def build_optimiser(
-    network: nn.Module, depths: list[list[str]], settings: OptimSettings
-) -> torch.optim.Optimizer:
+def build_optimiser(network: nn.Module, depths: list[list[str]], settings: OptimSettings) -> torch.optim.Optimizer:
     """An optimiser over all parameters of `network`, grouped by depth (input first, heads last) and by decay.
 
     Each group carries `scale`, its learning rate over the base rate, and `names`, by which its state is saved.
@@ -72,9 +62,7 @@ def build_optimiser(
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
 
 
-def rate_at(
-    settings: OptimSettings, step: int, steps_per_epoch: int, epochs: int, plateau: float = 1.0
-) -> float:
+def rate_at(settings: OptimSettings, step: int, steps_per_epoch: int, epochs: int, plateau: float = 1.0) -> float:
     """The learning rate at a step as a share of the base rate: a pure function, so that resuming needs no state.
 
     `plateau` is the share that the plateau rule has come down to.

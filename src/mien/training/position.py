@@ -35,9 +35,7 @@ class Position:
     def judge(self, figures: Mapping[str, float], name: str) -> bool:
         """Whether the epoch is the best so far. A figure that is NaN never is, but the first epoch always is."""
         if name not in figures:
-            raise MienError(
-                f"objective.choose {name!r} is no figure of this run (known: {', '.join(sorted(figures))})"
-            )
+            raise MienError(f"objective.choose {name!r} is no figure of this run (known: {', '.join(sorted(figures))})")
         value = figures[name]
         if self.best is None or (value < self.best if self.better_is_lower else value > self.best):
             self.best = value if math.isfinite(value) else None
@@ -85,13 +83,9 @@ class Position:
         tensors: dict[str, Tensor] = {}
         for name, network in objective.players.items():
             tensors.update({f"{name}/weights/{key}": value for key, value in network.state_dict().items()})
-            tensors.update(
-                {f"{name}/optim/{key}": value for key, value in optimiser_state(optimisers[name]).items()}
-            )
+            tensors.update({f"{name}/optim/{key}": value for key, value in optimiser_state(optimisers[name]).items()})
             if name in averages:
-                tensors.update(
-                    {f"{name}/average/{key}": value for key, value in averages[name].weights.items()}
-                )
+                tensors.update({f"{name}/average/{key}": value for key, value in averages[name].weights.items()})
         save_tensors(here / "training.safetensors", tensors)
         facts = {key: value for key, value in vars(self).items() if key != "better_is_lower"}
         facts["averages"] = {name: average.steps for name, average in averages.items()}
@@ -120,9 +114,7 @@ class Position:
         facts = json.loads((here / "training.json").read_text(encoding="utf-8"))
 
         def part(prefix: str) -> dict[str, Tensor]:
-            return {
-                key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
-            }
+            return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
         for name, network in objective.players.items():
             network.load_state_dict(part(f"{name}/weights/"))
@@ -141,11 +133,7 @@ class Position:
 
 
 def _prune(checkpoints: Path, keep: int) -> None:
-    kept = {
-        (checkpoints / name).read_text().strip()
-        for name in ("best", "last")
-        if (checkpoints / name).is_file()
-    }
+    kept = {(checkpoints / name).read_text().strip() for name in ("best", "last") if (checkpoints / name).is_file()}
     folders = sorted(checkpoints.glob("step-*"), key=lambda path: int(path.name.split("-")[1]))
     for folder in folders[:-keep]:
         if folder.name not in kept:

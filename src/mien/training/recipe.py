@@ -113,7 +113,8 @@ def _override(values: dict[str, Any], override: str) -> None:
     for parent in parents:
         inner = table.get(parent)
         if not isinstance(inner, dict):
-            inner = table[parent] = {}
+            # `augment: faces` names a preset; what is set in it starts from that.
+            inner = table[parent] = {"preset": inner} if isinstance(inner, str) else {}
         table = inner
     table[last] = value
 
@@ -123,9 +124,7 @@ def _fault(error: dict[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         parent, _, word = place.rpartition(".")
         known = _keys_at(parent)
-        return f"unknown setting {place}{nearest(word, known)}" + (
-            f" (known: {', '.join(known)})" if known else ""
-        )
+        return f"unknown setting {place}{nearest(word, known)}" + (f" (known: {', '.join(known)})" if known else "")
     return f"{place} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
@@ -133,9 +132,7 @@ def _keys_at(place: str) -> list[str]:
     """The names of the settings in the table at a dotted `place` of a recipe."""
     model: Any = Recipe
     for part in place.split(".") if place else []:
-        field = (
-            model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        )
+        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
         if field is None:
             return []
         model = _model_in(field.annotation)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mien.data.align import require_view
 from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
 from mien.errors import MienError
@@ -35,9 +36,7 @@ CONFIG = "config_used.json"
 FREE = ("data.root", "data.workers", "training.keep", "training.save_every")
 
 
-def train_run(
-    recipe: Recipe, folder: Path, *, resume: bool = False, show: bool = True
-) -> dict[str, Any] | None:
+def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool = True) -> dict[str, Any] | None:
     """Train as `recipe` says into `folder`, calibrate on `val`, judge on `val` and once on `test`.
 
     Returns `{"run", "history", "metrics": {split: figures}, "reports": {split: page}}`, or None in the processes of a
@@ -59,9 +58,7 @@ def train_run(
     if main and show:
         faces = len(manifest.split(recipe.data.train))
         parameters = sum(p.numel() for p in estimator.parameters())
-        _say(
-            f"{faces:,} faces, {parameters:,} parameters, {len(loader):,} steps an epoch on {accelerator.device}"
-        )
+        _say(f"{faces:,} faces, {parameters:,} parameters, {len(loader):,} steps an epoch on {accelerator.device}")
         seconds = estimate(objective, loader, recipe.training, accelerator)
         _say(f"about {clock(seconds)} for {recipe.training.epochs} epochs, reading not counted")
 
@@ -87,9 +84,7 @@ def open_faces(recipe: Recipe) -> Manifest:
     """The manifest of a recipe; several are joined, their crops must agree."""
     faces = recipe.data.faces
     if not faces:
-        raise MienError(
-            "data.faces is not set: name a manifest, such as data.faces=utk (`mien prepare` makes one)"
-        )
+        raise MienError("data.faces is not set: name a manifest, such as data.faces=utk (`mien prepare` makes one)")
     paths = [faces] if isinstance(faces, str) else faces
     return Manifest.concat([Manifest.open(path, recipe.data.root) for path in paths])
 
@@ -104,10 +99,7 @@ def assemble(
     estimator.name = recipe.name
     if recipe.model.init:
         other = load_estimator(recipe.model.init)
-        if not other.crop.same_view(manifest.crop):
-            from mien.data.align import check_crop
-
-            check_crop(manifest.crop, other.crop, "the faces", f"model.init {recipe.model.init}")
+        require_view(manifest.crop, other.crop, "the manifest")
         new = start_from(estimator, other)
         if accelerator.is_main_process and new:
             _say(f"model.init {recipe.model.init}: starts without a match: {', '.join(new)}")
@@ -130,8 +122,8 @@ def assemble(
     micro, uneven = divmod(recipe.training.batch, world * recipe.training.accumulate)
     if uneven or micro == 0:
         raise MienError(
-            f"training.batch {recipe.training.batch} cannot be cut into {world} processes x {recipe.training.accumulate} "
-            "micro-batches; make it a multiple of their product"
+            f"training.batch {recipe.training.batch} cannot be cut into {world} processes x "
+            f"{recipe.training.accumulate} micro-batches; make it a multiple of their product"
         )
     workers = recipe.data.workers
     if workers is None:
@@ -157,8 +149,7 @@ def assemble(
 def encode(estimator: Estimator, manifest: Manifest) -> dict[str, Tensor]:
     """The encoded labels of every task for the faces of `manifest`."""
     return {
-        name: estimator.task(name).encode(manifest.columns(estimator.task(name).columns))
-        for name in estimator.tasks
+        name: estimator.task(name).encode(manifest.columns(estimator.task(name).columns)) for name in estimator.tasks
     }
 
 
@@ -226,9 +217,7 @@ def _claim(folder: Path, recipe: Recipe, manifest: Manifest, resume: bool) -> No
     settings = recipe.model_dump(mode="json", exclude={"record"})
     if path.is_file():
         if not resume:
-            raise MienError(
-                f"{folder} holds a run already; go on with --resume, or name another folder with -o"
-            )
+            raise MienError(f"{folder} holds a run already; go on with --resume, or name another folder with -o")
         before = json.loads(path.read_text(encoding="utf-8"))
         was = before.pop("record", {})
         changed = [key for key in _differences(before, settings) if key not in FREE]
@@ -246,9 +235,7 @@ def _claim(folder: Path, recipe: Recipe, manifest: Manifest, resume: bool) -> No
         )
     settings["record"] = {
         "mien": version("mien"),
-        "packages": {
-            name: version(name) for name in ("torch", "timm", "accelerate", "numpy", "pillow", "pyarrow")
-        },
+        "packages": {name: version(name) for name in ("torch", "timm", "accelerate", "numpy", "pillow", "pyarrow")},
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "git": _commit(),

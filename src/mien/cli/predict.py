@@ -1,0 +1,223 @@
+"""`mien predict`: age, gender and race of the faces in pictures."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mien.cli.console import print_json, say, table
+from mien.errors import MienError
+from mien.files import whole
+
+if TYPE_CHECKING:
+    from mien.jobs.inputs import Items
+    from mien.jobs.predict import Asking
+
+#: Rows gathered before they are written to a file.
+CHUNK = 1024
+#: Failures that are listed one by one.
+LISTED = 10
+
+
+def predict(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Photos, folders (searched to their bottom), globs, manifests; - reads paths from stdin.",
+        ),
+    ],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="A run, a checkpoint or a shipped model's name.")
+    ] = None,
+    crops: Annotated[
+        bool, typer.Option("--crops", help="The pictures are face crops (a manifest's always are).")
+    ] = False,
+    detector: Annotated[
+        str, typer.Option(help="What finds faces in photos: cascade, yunet:PATH or uniface.")
+    ] = "cascade",
+    max_width: Annotated[
+        float | None, typer.Option(metavar="YEARS", help="Abstain from ages whose 90 % interval is wider.")
+    ] = None,
+    tasks: Annotated[str | None, typer.Option(help="Only these, with commas: age,gender,race.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a Parquet table.")] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write each picture with its faces and ages drawn in."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Write Parquet shards; a broken job is taken up again."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Faces the model sees at once.")] = 64,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")] = "auto",
+) -> None:
+    """Tell age (with its 90 % interval), gender and race of faces in photos or face crops."""
+    if sum([json, csv, parquet is not None]) > 1:
+        raise MienError("--json, --csv and --parquet exclude each other; choose one")
+    from mien.jobs.inputs import expand
+    from mien.jobs.predict import load
+    from mien.progress import Progress
+
+    items = expand(list(_with_standard_input(inputs)))
+    asked = load(model, device)
+    wanted = [name.strip() for name in tasks.split(",") if name.strip()] if tasks is not None else None
+    asking = asked.asking(items, crops, detector, max_width, wanted)
+    tally = Tally()
+    with ExitStack() as stack:
+        if output is not None:
+            rows = asking.job(output, items, batch).rows()
+        else:
+            progress = stack.enter_context(Progress(len(items), "pictures", "predict"))
+            rows = _live(asking, items, batch, progress)
+        if draw is not None:
+            rows = _drawn(rows, items, draw)
+        rows = tally.count(rows)
+        if parquet is not None:
+            _write_parquet(rows, parquet, asking.schema())
+        elif csv:
+            _print_csv(rows, asking.schema().names)
+        elif json:
+            found = list(rows)
+            summary = {"model": asked.name, "pictures": len(items), **tally.numbers(), "predictions": found}
+        elif output is not None and not sys.stdout.isatty():
+            for _ in rows:  # the shards are the result
+                pass
+        else:
+            shown = list(rows)
+    # Printed when the progress bar is gone.
+    if json:
+        print_json(summary)
+    elif parquet is None and not csv and (output is None or sys.stdout.isatty()):
+        _print_table(shown)
+    tally.report()
+
+
+class Tally:
+    """What became of the pictures, counted while their rows go by."""
+
+    def __init__(self) -> None:
+        self.faces = self.without = self.failed = self.unaligned = 0
+        self.read = False
+        self.examples: list[str] = []
+
+    def count(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        from mien.jobs.predict import NO_FACE
+
+        for row in rows:
+            if row["error"] is None:
+                self.faces += 1
+                self.unaligned += row["aligned"] is False
+            elif row["error"] == NO_FACE:
+                self.without += 1
+            else:
+                self.failed += 1
+                if len(self.examples) < LISTED:
+                    self.examples.append(f"{row['input']}: {row['error']}")
+            self.read |= row["error"] in (None, NO_FACE)
+            yield row
+
+    def numbers(self) -> dict[str, int]:
+        return {"faces": self.faces, "without_face": self.without, "unreadable": self.failed}
+
+    def report(self) -> None:
+        """Say what a reader must know; `MienError` when no picture could be read."""
+        for line in self.examples:
+            say(f"could not be read: {line}")
+        if self.failed > len(self.examples):
+            say(f"could not be read: {self.failed - len(self.examples):,} more; the output lists them all")
+        if self.unaligned:
+            say(
+                f"{self.unaligned:,} of {self.faces:,} faces are unaligned, for the cascade gives no points: "
+                "expect larger errors than on crops; --detector yunet:PATH aligns"
+            )
+        if not self.read:
+            raise MienError(f"none of {self.failed:,} pictures could be read")
+
+
+def _with_standard_input(inputs: Iterable[str]) -> Iterator[str]:
+    for one in inputs:
+        if one != "-":
+            yield one
+            continue
+        lines = [line.rstrip("\r\n") for line in sys.stdin]
+        paths = [line for line in lines if line.strip()]
+        if not paths:
+            raise MienError("standard input is empty; expected one path a line")
+        yield from paths
+
+
+def _live(asking: Asking, items: Items, batch: int, progress: Any) -> Iterator[dict[str, Any]]:
+    columns = asking.schema().names
+    for found in asking.run(items, batch):
+        progress.advance()
+        for prediction in found:
+            row = prediction.to_row()
+            yield {name: row.get(name) for name in columns}
+
+
+def _drawn(rows: Iterable[dict[str, Any]], items: Items, folder: Path) -> Iterator[dict[str, Any]]:
+    """Pass the rows on, and write each picture that has a face to `folder`."""
+    from mien.data.pictures import encode
+    from mien.jobs.draw import draw_faces
+
+    taken: set[str] = set()
+    for number, group in groupby(rows, key=lambda row: row["row"]):
+        found = list(group)
+        if found[0]["error"] is None:
+            item = items[number]
+            name = f"{Path(item.path or item.name).stem}_faces"
+            name = f"{name}_{number}" if name in taken else name
+            taken.add(name)
+            with whole(folder / f"{name}.jpg") as beside:
+                beside.write_bytes(encode(draw_faces(item.read(), found)))
+        yield from found
+
+
+def _write_parquet(rows: Iterable[dict[str, Any]], path: Path, schema: Any) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with whole(path) as beside, pq.ParquetWriter(beside, schema, compression="zstd") as writer:
+        chunk: list[dict[str, Any]] = []
+        for row in rows:
+            chunk.append(row)
+            if len(chunk) == CHUNK:
+                writer.write_table(pa.Table.from_pylist(chunk, schema))
+                chunk.clear()
+        writer.write_table(pa.Table.from_pylist(chunk, schema))
+
+
+def _print_csv(rows: Iterable[dict[str, Any]], columns: list[str]) -> None:
+    import csv
+
+    writer = csv.DictWriter(sys.stdout, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    from mien.jobs.draw import age_text
+
+    def share(row: dict[str, Any], task: str) -> str | None:
+        return None if row[task] is None else f"{row[task]} ({row[f'{task}_p']:.2f})"
+
+    tasks = [task for task in ("gender", "race") if any(row[task] is not None for row in rows)]
+    lines = []
+    for row in rows:
+        box = (
+            None if row["left"] is None else " ".join(f"{row[side]:.0f}" for side in ("left", "top", "right", "bottom"))
+        )
+        note = row["error"] or ("unaligned" if row["aligned"] is False else None)
+        face = None if row["face"] is None else row["face"] + 1
+        age = age_text(row) or None if row["error"] is None else None
+        lines.append([row["input"], face, box, age, *(share(row, task) for task in tasks), note])
+    table(["picture", "face", "box", "age", *tasks, "note"], lines)

@@ -1,0 +1,206 @@
+"""What a user may hand in, as one sequence of items: photos, folders, globs, manifests, arrays, Pillow's."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from mien.data.manifest import FILE, Manifest
+from mien.data.pictures import Pictures, decode, from_pillow, is_picture
+from mien.errors import MienError, PictureError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    #: One input: a path, folder or glob; uint8 RGB (H, W, 3), (3, H, W) or grey (H, W); Pillow's; a manifest.
+    Given = str | Path | np.ndarray | Image | Manifest
+
+
+@dataclass(slots=True)
+class Item:
+    """One picture to look at; `cropped`: it is a face crop, whatever the caller says of the others."""
+
+    name: str
+    path: str = ""
+    archive: str | None = None
+    pictures: Pictures | None = None
+    image: Any = None
+    cropped: bool = False
+
+    def read(self, side: int | None = None) -> np.ndarray:
+        """The picture as (3, H, W) uint8 RGB; `side` as in `decode`.
+
+        Raises:
+            PictureError: it cannot be read; the message gives the reason alone.
+        """
+        if self.pictures is not None:
+            return decode(self.pictures.read(self.path, self.archive), side)
+        if self.image is not None:
+            return self.image if isinstance(self.image, np.ndarray) else from_pillow(self.image)
+        try:
+            data = Path(self.path).read_bytes()
+        except OSError as error:
+            raise PictureError((error.strerror or str(error)).lower()) from None
+        return decode(data, side)
+
+
+class ManifestItems(Sequence[Item]):
+    """The faces of a manifest, made one by one as they are asked for."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self._pictures = manifest.pictures()
+        self._paths = manifest.table["path"]
+        self._archives = manifest.table["archive"] if manifest.has("archive") else None
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        path = self._paths[index].as_py()
+        archive = None if self._archives is None else self._archives[index].as_py()
+        name = path if archive is None else f"{archive}:{path}"
+        return Item(name, path, archive, self._pictures, cropped=True)
+
+
+class Items(Sequence[Item]):
+    """Several sequences of items as one."""
+
+    def __init__(self, parts: Iterable[Sequence[Item]]) -> None:
+        self.parts = [part for part in parts if len(part)]
+        self._ends = np.cumsum([len(part) for part in self.parts]).tolist()
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if self._ends else 0
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        part = bisect_right(self._ends, index)
+        return self.parts[part][index - (self._ends[part - 1] if part else 0)]
+
+    @property
+    def manifests(self) -> list[Manifest]:
+        """The manifests among them."""
+        return [part.manifest for part in self.parts if isinstance(part, ManifestItems)]
+
+    def hash(self) -> str:
+        """sha256 that changes when an input does: a manifest's own, or a file's name, size and time."""
+        digest = hashlib.sha256()
+        for part in self.parts:
+            if isinstance(part, ManifestItems):
+                digest.update(f"manifest\0{part.manifest.hash}\0".encode())
+                continue
+            for item in part:
+                try:
+                    facts = os.stat(item.path)
+                    digest.update(f"{item.name}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
+                except OSError:
+                    digest.update(f"{item.name}\0missing\0".encode())
+        return digest.hexdigest()
+
+
+def expand(given: Given | Iterable[Given]) -> Items:
+    """All pictures of `given`, in its order; a folder's (searched to its bottom) and a glob's sorted by name.
+
+    A Parquet file, or a folder that holds `faces.parquet`, is a manifest. A path that does not exist stays
+    in, and is reported when its turn comes.
+
+    Raises:
+        MienError: a folder or a glob without a picture, a bad manifest, an array that is no picture.
+    """
+    alone = isinstance(given, (str, Path, np.ndarray, Manifest)) or not isinstance(given, Iterable)
+    parts: list[Sequence[Item]] = []
+    for number, one in enumerate([given] if alone else given):  # type: ignore[arg-type]
+        parts.append(_part(one, number))
+    return Items(_joined(parts))
+
+
+def _joined(parts: list[Sequence[Item]]) -> Iterable[Sequence[Item]]:
+    """Neighbouring lists made one, so that a thousand files are not a thousand parts."""
+    run: list[Item] = []
+    for part in parts:
+        if isinstance(part, list):
+            run.extend(part)
+            continue
+        yield run
+        run = []
+        yield part
+    yield run
+
+
+def _part(given: Any, number: int) -> Sequence[Item]:
+    if isinstance(given, Manifest):
+        return ManifestItems(given)
+    if isinstance(given, (str, Path)):
+        return _from_path(given)
+    name = f"#{number}"
+    if isinstance(given, np.ndarray):
+        return [Item(name, image=_checked(given, name))]
+    if hasattr(given, "getexif"):
+        return [Item(name, image=given)]
+    raise MienError(
+        f"input {name} is a {type(given).__name__}; expected a path, a uint8 array (H, W, 3) or (3, H, W), "
+        "a Pillow picture or a manifest"
+    )
+
+
+def _from_path(given: str | Path) -> Sequence[Item]:
+    text, path = str(given), Path(given)
+    if path.is_dir():
+        if (path / FILE).is_file():
+            return ManifestItems(Manifest.open(path))
+        files = [
+            os.path.join(folder, file)
+            for folder, folders, names in os.walk(path)
+            # Sorting in place decides the order in which os.walk goes down.
+            if folders.sort() is None
+            for file in sorted(names)
+            if is_picture(file) and not file.startswith(".")
+        ]
+        if not files:
+            raise MienError(f"{text}: no picture in this folder")
+        return [Item(file, file) for file in files]
+    if path.suffix.lower() == ".parquet":
+        return ManifestItems(Manifest.open(path))
+    if glob.has_magic(text) and not path.exists():
+        files = sorted(file for file in glob.glob(text, recursive=True) if is_picture(file))
+        if not files:
+            raise MienError(f"{text}: no picture matches")
+        return [Item(file, file) for file in files]
+    return [Item(text, text)]
+
+
+def _checked(image: np.ndarray, name: str) -> np.ndarray:
+    """An array as (3, H, W); the axis of length 3 holds the colours, the last one if both could."""
+    if image.dtype != np.uint8:
+        raise MienError(f"input {name} is an array of {image.dtype}; expected uint8, 0-255, RGB")
+    if image.ndim == 2:
+        image = np.repeat(image[None], 3, axis=0)
+    elif image.ndim == 3 and image.shape[2] == 3:
+        image = image.transpose(2, 0, 1)
+    elif image.ndim != 3 or image.shape[0] != 3:
+        raise MienError(f"input {name} has shape {image.shape}; expected (H, W, 3), (3, H, W) or (H, W)")
+    if min(image.shape[1:]) < 8:
+        raise MienError(f"input {name} has shape {image.shape}: smaller than 8 px")
+    return image

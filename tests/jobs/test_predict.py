@@ -1,0 +1,267 @@
+"""Asking a model, with one whose answers can be computed by hand."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from skimage import data
+
+from mien.data.align import TEMPLATES
+from mien.data.detect import Detection
+from mien.data.manifest import Manifest
+from mien.errors import MienError
+from mien.faces import Crop, Face
+from mien.jobs.inputs import expand
+from mien.jobs.predict import NO_FACE, Model
+
+from .conftest import BrightnessModel, plain
+
+
+class RedSquares:
+    """A detector that finds bright red squares, with points if `points`."""
+
+    name = "red"
+
+    def __init__(self, points: bool = True) -> None:
+        self.points = points
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        found = []
+        red = (image[0] > 90) & (image[1] < 50)
+        columns = np.flatnonzero(red.any(axis=0))
+        for run in np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1) if len(columns) else []:
+            rows = np.flatnonzero(red[:, run].any(axis=1))
+            box = np.array([run[0], rows[0], run[-1] + 1, rows[-1] + 1], dtype=float)
+            points = box[:2] + TEMPLATES["chip"] * (box[2:] - box[:2]) - 0.5
+            found.append(Detection(box, 0.5, points if self.points else None))
+        return found
+
+
+def photo(*squares: tuple[int, int, int]) -> Image.Image:
+    """A grey photo with red squares: left, side, brightness."""
+    picture = Image.new("RGB", (400, 120), (128, 128, 128))
+    for left, side, red in squares:
+        picture.paste(plain(red, size=(side, side)), (left, 10))
+    return picture
+
+
+def test_all_faces_of_a_photo_are_told_from_left_to_right(model: Model) -> None:
+    found = model.predict(photo((250, 60, 204), (20, 80, 102)), detector=RedSquares())
+    assert [one.face for one in found] == [0, 1]
+    assert [one.age for one in found] == [pytest.approx(40, abs=0.5), pytest.approx(80, abs=0.5)]
+    assert found[1].box == (250, 10, 310, 70)
+    assert found[0].aligned is True
+    assert found[0].age_low == pytest.approx(36, abs=0.5)
+    assert found[0].gender == "Male"
+    assert found[0].probabilities["gender"] == pytest.approx({"Male": 1.0, "Female": 0.0}, abs=0.02)
+    assert found[0].race is None  # the model was not trained for it
+
+
+def test_a_box_without_points_is_marked_unaligned(model: Model) -> None:
+    (found,) = model.predict(photo((20, 80, 102)), detector=RedSquares(points=False))
+    assert found.aligned is False
+    assert found.age == pytest.approx(40, abs=0.5)
+
+
+def test_no_face_is_said_and_nothing_invented(model: Model) -> None:
+    (found,) = model.predict(photo(), detector=RedSquares())
+    assert found.error == NO_FACE
+    assert not found.unreadable
+    assert (found.face, found.age, found.gender, found.box) == (None, None, None, None)
+
+
+def test_the_default_detector_finds_the_astronaut(model: Model) -> None:
+    (found,) = model.predict(data.astronaut())
+    assert found.box is not None
+    assert found.box[0] < 229 < found.box[2]
+    assert found.aligned is False
+    (none,) = model.predict(data.coffee())
+    assert none.error == NO_FACE
+
+
+def test_any_mix_of_inputs_gives_the_same_answer(model: Model, tmp_path: Path) -> None:
+    picture = photo((20, 80, 153))
+    picture.save(tmp_path / "photo.png")
+    array = np.asarray(picture)
+    inputs = [tmp_path / "photo.png", str(tmp_path / "photo.png"), array, array.transpose(2, 0, 1), picture]
+    found = model.predict(inputs, detector=RedSquares(), batch=2)
+    assert [one.row for one in found] == [0, 1, 2, 3, 4]
+    assert len({one.age for one in found}) == 1
+    assert found[0].age == pytest.approx(60, abs=0.5)
+    assert found[2].input == "#2"
+    assert model.predict(inputs[0], detector=RedSquares())[0].age == found[0].age
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK", "L", "LA", "1", "I;16"])
+def test_pillow_pictures_of_every_mode_are_read(model: Model, mode: str) -> None:
+    if mode == "I;16":
+        picture = Image.fromarray(np.full((40, 40), 40_000, dtype=np.uint16))
+        expected = 100 * 40_000 / 65_535
+    else:
+        picture = plain(255, 255).convert(mode) if mode not in ("L", "LA", "1") else Image.new(mode, (40, 40), 255)
+        expected = 100
+    (found,) = model.predict(picture, crops=True)
+    assert found.age == pytest.approx(expected, abs=1.5)
+
+
+def test_a_turned_photo_is_turned_back_first(model: Model, tmp_path: Path) -> None:
+    upright = photo((20, 80, 153))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    (found,) = model.predict(tmp_path / "turned.jpg", detector=RedSquares())
+    assert found.box is not None
+    np.testing.assert_allclose(found.box, (20, 10, 100, 90), atol=2)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((40, 40, 3)), "array of float64; expected uint8"),
+        (np.zeros((40, 40, 4), np.uint8), r"shape \(40, 40, 4\); expected \(H, W, 3\)"),
+        (np.zeros((2, 2, 3), np.uint8), "smaller than 8 px"),
+        (np.zeros(5, np.uint8), r"expected \(H, W, 3\)"),
+        ({"a": 1}, "expected a path"),
+        (7, "is a int; expected a path"),
+    ],
+)
+def test_an_input_that_is_no_picture_is_refused(model: Model, array: object, message: str) -> None:
+    with pytest.raises(MienError, match=message):
+        model.predict([array], crops=True)  # type: ignore[list-item]
+
+
+def test_folders_globs_and_paths_keep_their_order(model: Model, folder: Path) -> None:
+    found = model.predict(folder, crops=True, batch=4)
+    assert [round(one.age or 0) for one in found] == [0, 10, 30, 40, 60, 70, 20, 50, 80]
+    assert isinstance(model.estimator, BrightnessModel)
+    assert model.estimator.batches == [4, 4, 1]
+    found = model.predict([str(folder / "**" / "[25].png"), folder / "7.png"], crops=True)
+    assert [round(one.age or 0) for one in found] == [20, 50, 70]
+
+
+def bad_files(folder: Path) -> dict[str, str]:
+    """Files that cannot be read, each with a word of the reason."""
+    folder.mkdir()
+    good = io.BytesIO()
+    Image.fromarray(data.astronaut()).save(good, "JPEG")
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "truncated.jpg").write_bytes(good.getvalue()[:4000])
+    (folder / "words.png").write_bytes(b"this is no picture at all")
+    Image.new("RGB", (1, 1)).save(folder / "dot.png")
+    Image.new("1", (20_000, 20_000)).save(folder / "huge.png")
+    return {
+        "dot.png": "smaller than 8 px",
+        "empty.jpg": "empty",
+        "huge.png": "more than 100 megapixels",
+        "truncated.jpg": "truncated",
+        "words.png": "no picture",
+        "missing.jpg": "no such file",
+    }
+
+
+def test_bad_pictures_are_listed_and_stop_nothing(model: Model, tmp_path: Path) -> None:
+    reasons = bad_files(tmp_path / "bad")
+    frames = [plain(red) for red in (51, 255)]
+    frames[0].save(tmp_path / "animated.gif", save_all=True, append_images=frames[1:])
+    inputs = [tmp_path / "animated.gif", *(tmp_path / "bad" / name for name in reasons), plain(102)]
+    found = model.predict(inputs, crops=True)
+    assert len(found) == len(inputs)
+    assert found[0].age == pytest.approx(20, abs=0.5)  # the first frame
+    assert found[-1].age == pytest.approx(40)
+    for one, (name, reason) in zip(found[1:-1], reasons.items(), strict=True):
+        assert one.input.endswith(name)
+        assert one.unreadable
+        assert reason in (one.error or "")
+        assert one.age is None
+
+
+def test_wide_intervals_make_it_abstain(model: Model) -> None:
+    found = model.predict([plain(102), plain(204)], crops=True, max_width=12)
+    assert found[0].age == pytest.approx(40)
+    assert not found[0].abstained
+    assert found[1].age is None
+    assert found[1].abstained
+    assert found[1].age_high == pytest.approx(88)
+    without = Model(BrightnessModel(intervals=False))  # type: ignore[arg-type]
+    assert without.predict(plain(102), crops=True)[0].age_low is None
+    with pytest.raises(MienError, match="gives no age intervals"):
+        without.predict(plain(102), crops=True, max_width=12)
+    with pytest.raises(MienError, match="expected a number above 0"):
+        model.predict(plain(102), crops=True, max_width=-1)
+
+
+def test_only_the_wanted_tasks_are_told(model: Model) -> None:
+    (found,) = model.predict(plain(102), crops=True, tasks=["gender"])
+    assert found.age is None
+    assert found.gender == "Male"
+    with pytest.raises(MienError, match="unknown task 'race' in the model brightness"):
+        model.predict(plain(102), crops=True, tasks=["race"])
+
+
+def manifest_of(folder: Path, crop: Crop) -> Manifest:
+    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    manifest = Manifest.from_faces([Face(path) for path in paths], folder, crop)
+    manifest.save(folder)
+    return Manifest.open(folder)
+
+
+def test_a_manifest_is_crops_and_must_be_those_the_model_learnt(model: Model, folder: Path) -> None:
+    manifest = manifest_of(folder, Crop("chip", 0, 40))
+    found = model.predict([manifest, folder, folder / "faces.parquet", folder / "3.png"], crops=True)
+    assert [one.row for one in found] == list(range(28))
+    assert [round(one.age or 0) for one in found][:9] == [0, 10, 30, 40, 60, 70, 20, 50, 80]
+    assert round(found[-1].age or 0) == 30
+    manifest_of(folder, Crop("photo"))
+    with pytest.raises(MienError, match=r"cropped as photo, but chip is wanted.*--align"):
+        model.predict(folder)
+
+
+def test_folders_and_globs_without_a_picture_are_errors(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(MienError, match="no picture in this folder"):
+        model.predict(tmp_path)
+    with pytest.raises(MienError, match="no picture matches"):
+        model.predict(str(tmp_path / "*.jpg"))
+    with pytest.raises(MienError, match=r"x.parquet is not there"):
+        model.predict(tmp_path / "x.parquet")
+
+
+def test_a_job_holds_what_the_stream_tells_and_refuses_changes(model: Model, folder: Path, tmp_path: Path) -> None:
+    items = expand([folder, folder / "gone.png"])
+    asking = model.asking(items, crops=True)
+    job = asking.job(tmp_path / "job", items, batch=4, show=False)
+    expected = [one.to_row() for found in asking.run(items, 4) for one in found]
+    names = asking.schema().names
+    assert [{name: row[name] for name in names} for row in job.rows()] == [
+        {name: row.get(name) for name in names} for row in expected
+    ]
+    assert pq.read_schema(job.path(0)).names == names
+    assert isinstance(model.estimator, BrightnessModel)
+    asked = len(model.estimator.batches)
+    asking.job(tmp_path / "job", items, batch=4, show=False)
+    assert len(model.estimator.batches) == asked  # nothing is done again
+    with pytest.raises(MienError, match=r"parameters.tasks was \['gender', 'age'\], is \['age'\]"):
+        model.asking(items, crops=True, tasks=["age"]).job(tmp_path / "job", items, batch=4, show=False)
+    plain(7).save(folder / "3.png")
+    changed = expand([folder, folder / "gone.png"])
+    with pytest.raises(MienError, match="inputs was"):
+        asking.job(tmp_path / "job", changed, batch=4, show=False)
+    model.estimator.scale.data.fill_(0.3)
+    with pytest.raises(MienError, match=r"model.sha256 was"):
+        asking.job(tmp_path / "job", changed, batch=4, show=False)
+
+
+def test_items_are_a_sequence(folder: Path) -> None:
+    manifest = manifest_of(folder, Crop("chip"))
+    items = expand([folder / "0.png", folder / "1.png", manifest, folder / "3.png"])
+    names = [item.name for item in items]
+    assert len(items) == len(names) == 12
+    assert [item.name for item in items[1:4]] == names[1:4]
+    assert items[11].name == str(folder / "3.png")
+    assert items[2].cropped
+    assert not items[1].cropped
+    with pytest.raises(IndexError):
+        items[12]

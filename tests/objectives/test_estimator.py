@@ -1,0 +1,122 @@
+"""The estimator's objective: freezing, group DRO, counts that agree with the losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from mien.faces import Crop, FaceBatch
+from mien.models.estimator import Estimator, ModelSettings, build_estimator
+from mien.objectives.estimator import GROUP, EstimatorObjective, EstimatorSettings
+from mien.tasks.face import TasksSettings
+
+NAN = float("nan")
+
+
+class Select:
+    """One batch of faces to judge on."""
+
+    def __init__(self, batch: FaceBatch) -> None:
+        self.batch = batch
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[FaceBatch]:
+        yield self.batch
+
+
+def estimator(backbone: str = "test_convnext") -> Estimator:
+    torch.manual_seed(0)
+    settings = ModelSettings(backbone=backbone, input_size=32, dropout=0.0)
+    return build_estimator(settings, TasksSettings(), Crop("chip"))
+
+
+def batch() -> FaceBatch:
+    ages = torch.tensor([[20.0, 20.0], [30.0, 39.0], [NAN, NAN], [60.0, 60.0]])
+    labels = {
+        "age": ages,
+        "gender": torch.tensor([0, -1, 1, 1]),
+        "race": torch.tensor([-1, -1, -1, -1]),
+        GROUP: torch.tensor([0, 1, -1, 1]),
+    }
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return FaceBatch(images, labels, torch.arange(4))
+
+
+def objective(net: Estimator | None = None, shares: list[float] | None = None, **options: object) -> EstimatorObjective:
+    made = EstimatorObjective(
+        net or estimator(),
+        Select(batch()),  # type: ignore[arg-type]
+        EstimatorSettings(group_dro=["race"] if shares else [], group_dro_rate=0.5),
+        group_shares=None if shares is None else np.array(shares),
+        **options,  # type: ignore[arg-type]
+    )
+    made.start_epoch(0)
+    return made
+
+
+def test_counts_are_known_before_the_forward_pass() -> None:
+    made = objective()
+    counts = made.counts("estimator", batch())
+    losses = made.losses("estimator", batch(), 0)
+    assert counts["age/ordinal"] == 3
+    assert counts["gender/cross_entropy"] == 3
+    assert counts["race/cross_entropy"] == 0
+    assert "race/cross_entropy" not in losses
+    assert {term: int(count) for term, (_, count) in losses.items()} == {k: v for k, v in counts.items() if v}
+
+
+def test_frozen_means_weights_and_statistics() -> None:
+    made = objective(estimator("test_resnet"), freeze_backbone=1)
+    before = {name: value.clone() for name, value in made.estimator.backbone.state_dict().items()}
+    terms = made.losses("estimator", batch(), 0)
+    sum(total for total, _ in terms.values()).backward()
+    assert all(p.grad is None for p in made.estimator.backbone.parameters())
+    for name, value in made.estimator.backbone.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    made.start_epoch(1)
+    terms = made.losses("estimator", batch(), 0)
+    sum(total for total, _ in terms.values()).backward()
+    assert any(p.grad is not None for p in made.estimator.backbone.parameters())
+
+
+def test_group_dro_weighs_groups_by_its_formula() -> None:
+    net = estimator()
+    plain, weighed = objective(net), objective(net, shares=[0.25, 0.75])
+    # At first every group weighs the same: q = 1/2 each, so a face counts 2 or 2/3, an unknown one 1.
+    outputs = net(batch().images)["age"]
+    task = net.task("age")
+    expected = torch.tensor([0.5 / 0.25, 0.5 / 0.75, 1.0, 0.5 / 0.75])
+    by_hand = task.losses(outputs, batch().labels["age"], expected)["ordinal"][0]
+    torch.testing.assert_close(weighed.losses("estimator", batch(), 0)["age/ordinal"][0], by_hand)
+    assert not torch.isclose(plain.losses("estimator", batch(), 0)["age/ordinal"][0], by_hand)
+
+    # Then q_g <- q_g exp(rate x loss_g), normalised; loss_g is the weighted mean of the age losses in the group.
+    losses = []
+    for rows in ([0], [1, 3]):
+        found = task.losses({k: v[rows] for k, v in outputs.items()}, batch().labels["age"][rows])
+        losses.append(sum(w * float(found[t][0]) for t, w in task.loss_weights().items()) / len(rows))
+    weighed.after_step(lambda tensor: tensor)
+    wanted = 0.5 * np.exp(0.5 * np.array(losses))
+    np.testing.assert_allclose(weighed.state_dict()["q"], wanted / wanted.sum(), rtol=1e-4)
+
+
+def test_group_weights_are_remembered() -> None:
+    made = objective(shares=[0.5, 0.5])
+    made.load_state_dict({"q": [0.9, 0.1]})
+    assert made.state_dict()["q"] == pytest.approx([0.9, 0.1])
+
+
+def test_validation_names_the_figure_that_chooses() -> None:
+    made = objective()
+    figures = made.validate({})
+    assert made.chooses == ("age/mae", True)
+    assert figures["age/mae"] > 0
+    assert np.isnan(figures["race/accuracy"])
+    # Averaged weights judge, and the network keeps its own.
+    zero = {name: torch.zeros_like(value) for name, value in made.estimator.state_dict().items()}
+    before = {name: value.clone() for name, value in made.estimator.state_dict().items()}
+    zeroed = made.validate({"estimator": zero})
+    assert zeroed["age/mae"] != figures["age/mae"]
+    assert all(torch.equal(value, before[name]) for name, value in made.estimator.state_dict().items())

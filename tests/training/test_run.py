@@ -1,0 +1,195 @@
+"""Runs on drawn faces: the folder they leave, resuming after kill -9, two processes, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mien.data.manifest import Manifest
+from mien.errors import MienError
+from mien.faces import Crop
+from mien.models.checkpoint import load_estimator, read_pointer
+from mien.training.recipe import Recipe, load_recipe
+from mien.training.run import train_run
+
+#: A network without batch statistics, so that cutting a batch changes nothing but rounding.
+SMALL = [
+    "model.backbone=test_convnext",
+    "model.input_size=32",
+    "training.epochs=2",
+    "training.batch=16",
+    "training.precision=fp32",
+    "data.workers=0",
+]
+
+
+def recipe(faces: Path, *overrides: str) -> Recipe:
+    return load_recipe("demo", [f"data.faces={faces}", *SMALL, *overrides])
+
+
+@pytest.fixture(scope="session")
+def unjudged(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn faces with all but `select` in `train`: a run on them ends without an evaluation."""
+    manifest = Manifest.open(drawn)
+    codes = manifest.codes("split")
+    words = np.where(codes == 1, "select", "train").astype(object)
+    folder = tmp_path_factory.mktemp("unjudged")
+    changed = Manifest(manifest.with_columns({"split": words}).table, drawn, manifest.crop)
+    changed.save(folder)
+    return folder
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def tensors(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(read_pointer(run / "checkpoints", "last") / "training.safetensors")
+
+
+def command(faces: Path, run: Path, *overrides: str) -> list[str]:
+    return ["train", "demo", "-o", str(run), f"data.faces={faces}", *SMALL, *overrides]
+
+
+def test_a_run_leaves_what_the_next_one_needs(drawn: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = train_run(recipe(drawn), run, show=False)
+    assert result is not None
+    assert {"val", "test"} == set(result["metrics"])
+    for name in (
+        "config_used.json",
+        "history.json",
+        "metrics.val.json",
+        "metrics.test.json",
+        "predictions.val.parquet",
+        "report.html",
+        "figures/error_analysis.png",
+        "figures/training_history.png",
+        "checkpoints/best",
+        "checkpoints/last",
+    ):
+        assert (run / name).is_file(), name
+    assert list((run / "tensorboard").iterdir())
+    assert len(json.loads((run / "history.json").read_text())) == 2
+
+    config = json.loads((run / "config_used.json").read_text())
+    assert config["record"]["manifest"] == Manifest.open(drawn).hash
+    assert load_recipe(run / "config_used.json").training.epochs == 2
+
+    estimator = load_estimator(run)
+    assert "conformal" in estimator.states["age"]
+    assert estimator.calibrated_on["split"] == "val"
+
+    # The same seed gives the same weights; another one does not.
+    train_run(load_recipe(run / "config_used.json"), tmp_path / "again", show=False)
+    first, second = tensors(run), tensors(tmp_path / "again")
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_killed_it_resumes_to_the_weights_of_an_unbroken_run(unjudged: Path, tmp_path: Path, one_thread) -> None:
+    settings = ["training.epochs=4", "training.save_every=3", "model.dropout=0.3", "augment.noise.probability=0.5"]
+    train_run(recipe(unjudged, *settings), tmp_path / "whole", show=False)
+
+    broken = tmp_path / "broken"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mien", *command(unjudged, broken, *settings)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+    )
+    last = broken / "checkpoints" / "last"
+    deadline = time.monotonic() + 150
+    while process.poll() is None and time.monotonic() < deadline:
+        if last.is_file() and last.read_text().strip() not in ("", "step-3"):
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert last.is_file(), process.stderr.read() if process.stderr else ""
+
+    train_run(recipe(unjudged, *settings), broken, resume=True, show=False)
+    whole, resumed = tensors(tmp_path / "whole"), tensors(broken)
+    assert whole.keys() == resumed.keys()
+    for key, value in whole.items():
+        assert torch.equal(value, resumed[key]), key
+
+
+def test_two_processes_match_one(unjudged: Path, tmp_path: Path, one_thread) -> None:
+    settings = ["training.epochs=2", "training.batch=20", "model.dropout=0", "augment=none", "sampling.by=age"]
+    train_run(recipe(unjudged, *settings), tmp_path / "one", show=False)
+    two = tmp_path / "two"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"),
+            *("--standalone", "-m", "mien", *command(unjudged, two, *settings)),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=170,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, other = tensors(tmp_path / "one"), tensors(two)
+    assert json.loads((two / "history.json").read_text())[-1]["step"] >= 20
+    for key in one:
+        if "/weights/" in key:
+            torch.testing.assert_close(one[key], other[key], rtol=0, atol=1e-5, msg=key)
+
+
+def test_starting_from_a_run_keeps_its_heads(unjudged: Path, tmp_path: Path) -> None:
+    train_run(recipe(unjudged, "training.epochs=1"), tmp_path / "first", show=False)
+    train_run(
+        recipe(unjudged, "training.epochs=1", f"model.init={tmp_path / 'first'}", "model.freeze_backbone=true"),
+        tmp_path / "second",
+        show=False,
+    )
+    first, second = tensors(tmp_path / "first"), tensors(tmp_path / "second")
+    start = load_estimator(tmp_path / "first").state_dict()
+    for name, value in start.items():
+        if name.startswith("backbone."):
+            assert torch.equal(second[f"estimator/weights/{name}"], value), name  # frozen where it started
+    assert any(not torch.equal(first[key], second[key]) for key in first if "weights/tasks.age" in key)
+
+
+def test_what_cannot_be_trained_is_one_clear_line(drawn: Path, unjudged: Path, tmp_path: Path) -> None:
+    with pytest.raises(MienError, match=r"data\.faces is not set"):
+        train_run(load_recipe("demo"), tmp_path / "a")
+    with pytest.raises(MienError, match="cannot be cut into 1 processes x 3"):
+        train_run(recipe(unjudged, "training.accumulate=3"), tmp_path / "b", show=False)
+    manifest = Manifest.open(drawn)
+    unlabelled = Manifest(manifest.table.drop_columns(["race"]), drawn, manifest.crop)
+    unlabelled.save(tmp_path / "unlabelled")
+    with pytest.raises(MienError, match=r"no face of the split 'train' has this label.*tasks\.race=null"):
+        train_run(recipe(tmp_path / "unlabelled"), tmp_path / "c", show=False)
+
+
+def test_a_folder_with_another_run_is_left_alone(unjudged: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train_run(recipe(unjudged, "training.epochs=1"), run, show=False)
+    before = (run / "config_used.json").read_bytes()
+    with pytest.raises(MienError, match="holds a run already; go on with --resume"):
+        train_run(recipe(unjudged, "training.epochs=1"), run, show=False)
+    with pytest.raises(MienError, match=r"cannot be resumed, since these differ.*optim\.lr"):
+        train_run(recipe(unjudged, "training.epochs=1", "optim.lr=0.1"), run, resume=True, show=False)
+    assert (run / "config_used.json").read_bytes() == before
+
+
+def test_faces_in_another_crop_are_refused_with_the_way_to_convert(unjudged: Path, tmp_path: Path) -> None:
+    train_run(recipe(unjudged, "training.epochs=1"), tmp_path / "first", show=False)
+    manifest = Manifest.open(unjudged)
+    Manifest(manifest.table, manifest.root, Crop("photo", 0.0, 0)).save(tmp_path / "photos")
+    with pytest.raises(MienError, match=r"mien prepare SOURCE PATH --align"):
+        train_run(recipe(tmp_path / "photos", f"model.init={tmp_path / 'first'}"), tmp_path / "second", show=False)
