@@ -1,6 +1,6 @@
 """The pictures of the docs, from faces that mien draws.
 
-    python benchmarks/pictures.py DEMO      # DEMO: the folder that `mien demo` made
+python benchmarks/pictures.py DEMO      # DEMO: the folder that `mien demo` made
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def main() -> None:
 
 def _save(image: np.ndarray, path: Path) -> None:
     # 128 colours are enough for a page, and a quarter of the bytes.
-    Image.fromarray(image.transpose(1, 2, 0)).quantize(128, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+    Image.fromarray(image.transpose(1, 2, 0)).quantize(128, dither=Image.Dither.FLOYDSTEINBERG).save(
+        path, optimize=True
+    )
 
 
 if __name__ == "__main__":

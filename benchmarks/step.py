@@ -96,9 +96,7 @@ def _loop(estimator: Estimator, batches: list[FaceBatch], optim: OptimSettings) 
     objective = Timed(estimator)
     settings = TrainingSettings(epochs=1, batch=len(batches[0]), precision="fp32")
     with tempfile.TemporaryDirectory() as folder:
-        train(
-            objective, Fixed(batches), Path(folder), settings, optim, accelerator=Accelerator(cpu=True), show=False
-        )
+        train(objective, Fixed(batches), Path(folder), settings, optim, accelerator=Accelerator(cpu=True), show=False)
     return (objective.ticks[len(batches)] - objective.ticks[0]) / len(batches)
 
 

@@ -1,4 +1,4 @@
-"""The house keeps its shape: short files, few public names, a quick start, nothing fetched, pages that tell the truth."""
+"""The house keeps its shape: short files, few public names, a quick start, nothing fetched, honest pages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_help_needs_nothing_heavy() -> None:
-    heavy = "torch timm torchvision matplotlib pyarrow accelerate skimage scipy pydantic".split()
+    heavy = ["torch", "timm", "torchvision", "matplotlib", "pyarrow", "accelerate", "skimage", "scipy", "pydantic"]
     code = f"import sys, mien.cli.main; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

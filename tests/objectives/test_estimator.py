@@ -114,6 +114,7 @@ def test_validation_names_the_figure_that_chooses() -> None:
     assert made.chooses == ("age/mae", True)
     assert figures["age/mae"] > 0
     assert np.isnan(figures["race/accuracy"])
+    assert set(made.figures()) == {"select/age", "select/gender", "select/race"}
     # Averaged weights judge, and the network keeps its own.
     zero = {name: torch.zeros_like(value) for name, value in made.estimator.state_dict().items()}
     before = {name: value.clone() for name, value in made.estimator.state_dict().items()}

@@ -12,9 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from mien.faces import FaceBatch
+from mien.metrics.age import cumulative_scores
+from mien.metrics.agreement import confusion
 from mien.models.checkpoint import save_estimator
 from mien.models.estimator import Estimator
 from mien.objectives.base import Objective, Reduce, Terms, averaged
+from mien.tasks.categorical import CategoricalTask
 
 if TYPE_CHECKING:
     from mien.data.loading import FaceLoader
@@ -62,6 +65,7 @@ class EstimatorObjective(Objective):
         self.settings = settings
         self.select = select
         self.freeze_backbone = freeze_backbone
+        self._judged: dict[str, tuple[dict[str, np.ndarray], Tensor]] = {}
         names = list(estimator.tasks)
         self.leading = "age" if "age" in names else names[0]
         figure = settings.choose or ("age/mae" if self.leading == "age" else f"{self.leading}/accuracy")
@@ -156,12 +160,36 @@ class EstimatorObjective(Objective):
                     for key, value in outputs[name].items():
                         kept[name].setdefault(key, []).append(value.float().cpu())
         figures: dict[str, float] = {}
+        self._judged = {}
         for name in estimator.tasks:
             task = estimator.task(name)
             columns = task.decode({key: torch.cat(value) for key, value in kept[name].items()}, {})
-            found = task.metrics(columns, torch.cat(labels[name]))
-            figures.update({f"{name}/{metric}": value for metric, value in found.items()})
+            encoded = torch.cat(labels[name])
+            self._judged[name] = (columns, encoded)
+            figures.update({f"{name}/{metric}": value for metric, value in task.metrics(columns, encoded).items()})
         return figures
+
+    def figures(self) -> dict[str, Any]:
+        """Cumulative scores of exact ages, and a confusion matrix of each task with classes, on `select`."""
+        from mien.report import figures
+
+        drawn: dict[str, Any] = {}
+        for name, (columns, labels) in self._judged.items():
+            task = self.estimator.task(name)
+            known = task.labelled(labels).numpy()
+            if isinstance(task, CategoricalTask):
+                codes = {word: code for code, word in enumerate(task.classes)}
+                said = np.array([codes[word] for word in columns[name][known]], dtype=np.int64)
+                true = (labels.argmax(1) if labels.ndim == 2 else labels).numpy()[known]
+                drawn[f"select/{name}"] = figures.confusion(confusion(true, said, len(codes)), task.classes, name)
+            elif name == "age":
+                low, high = labels.numpy().T
+                exact = low == high
+                constant = np.full(exact.sum(), np.median(low[exact]) if exact.any() else np.nan)
+                drawn["select/age"] = figures.cumulative_score(
+                    cumulative_scores(low[exact], columns["age"][exact]), cumulative_scores(low[exact], constant)
+                )
+        return drawn
 
     def save_model(self, folder: Path, averages: Mapping[str, Mapping[str, Tensor]]) -> None:
         save_estimator(folder, self.estimator, averages.get(self.player))
