@@ -181,13 +181,16 @@ class EstimatorObjective(Objective):
                 codes = {word: code for code, word in enumerate(task.classes)}
                 said = np.array([codes[word] for word in columns[name][known]], dtype=np.int64)
                 true = (labels.argmax(1) if labels.ndim == 2 else labels).numpy()[known]
-                drawn[f"select/{name}"] = figures.confusion(confusion(true, said, len(codes)), task.classes, name)
+                drawn[f"select/{name}"] = figures.confusion(
+                    confusion(true, said, len(codes)).tolist(), task.classes, name
+                )
             elif name == "age":
                 low, high = labels.numpy().T
                 exact = low == high
                 constant = np.full(exact.sum(), np.median(low[exact]) if exact.any() else np.nan)
                 drawn["select/age"] = figures.cumulative_score(
-                    cumulative_scores(low[exact], columns["age"][exact]), cumulative_scores(low[exact], constant)
+                    cumulative_scores(low[exact], columns["age"][exact]).tolist(),
+                    cumulative_scores(low[exact], constant).tolist(),
                 )
         return drawn
 

@@ -1,0 +1,107 @@
+"""The photo path against the crop path on FG-NET: faces found, and the error of their ages.
+
+    python benchmarks/photos.py FGNET [--model M] [--yunet PATH] [--limit N]
+
+FGNET is the folder or archive of the data set. The crop path cuts each face by its 68 given points; the photo path
+finds it by itself. A detection is the face when its crop's centre lies within 0.4 of the side of the true one and its
+side is 0.5 to 1.7 times as long. Errors of both paths are compared on the same faces; intervals resample persons.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mien.data.align import crop_face, crop_matrix
+from mien.data.detect import Detector, build_detector
+from mien.data.pictures import Pictures
+from mien.data.sources import SOURCES
+from mien.faces import Crop, Face
+from mien.jobs.predict import Model, load
+from mien.metrics.bootstrap import Bootstrap, Estimate
+
+BATCH = 64
+
+
+def square(where: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centre and side, in the photo's pixels, of the square that the plain chip of a face shows."""
+    matrix = crop_matrix(where, Crop("chip", size=100))
+    inverse = np.linalg.inv(matrix[:, :2])
+    return inverse @ (np.array([49.5, 49.5]) - matrix[:, 2]), 100 / float(np.sqrt(np.linalg.det(matrix[:, :2])))
+
+
+def is_face(found: np.ndarray, true: np.ndarray) -> bool:
+    (centre, side), (true_centre, true_side) = square(found), square(true)
+    return bool(np.linalg.norm(centre - true_centre) < 0.4 * true_side and 0.5 < side / true_side < 1.7)
+
+
+def ages(model: Model, crops: list[np.ndarray]) -> np.ndarray:
+    parts = [
+        model.estimator.predict(torch.from_numpy(np.stack(crops[at : at + BATCH])).to(model.device))["age"]
+        for at in range(0, len(crops), BATCH)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def told(one: Estimate) -> str:
+    return f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
+
+
+def judge(model: Model, faces: list[Face], pictures: Pictures, detector: Detector) -> None:
+    """Print one detector's line of the table."""
+    rows, by_points, by_detector, extra, seconds = [], [], [], 0, 0.0
+    for row, face in enumerate(faces):
+        photo = pictures.image(face.path, face.archive)
+        start = time.perf_counter()
+        found = detector.detect(photo)
+        seconds += time.perf_counter() - start
+        hits = [one for one in found if is_face(one.where, face.landmarks)]
+        extra += len(found) - len(hits[:1])
+        if hits:
+            rows.append(row)
+            by_points.append(crop_face(photo, face.landmarks, model.crop)[0])
+            by_detector.append(crop_face(photo, hits[0].where, model.crop)[0])
+    true = np.array([faces[row].age[0] for row in rows])
+    errors = {
+        "crop path": np.abs(ages(model, by_points) - true),
+        "photo path": np.abs(ages(model, by_detector) - true),
+    }
+    errors["difference"] = errors["photo path"] - errors["crop path"]
+    persons = Bootstrap(np.array([faces[row].person for row in rows]))
+    estimates = persons.estimates({name: (lambda w, e=e: w @ e / w.sum(1)) for name, e in errors.items()})
+    print(
+        f"{detector.name}: {len(rows)} of {len(faces)} faces found ({len(rows) / len(faces):.1%}), "
+        f"{extra} others, {1e3 * seconds / len(faces):.0f} ms a photo; MAE on those found: "
+        + ", ".join(f"{name} {told(one)}" for name, one in estimates.items()),
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("fgnet", type=Path)
+    parser.add_argument("--model")
+    parser.add_argument("--yunet", help="path of YuNet's weights")
+    parser.add_argument("--limit", type=int, help="look at so many photos, spread over all")
+    given = parser.parse_args()
+    model = load(given.model)
+    read = SOURCES["fgnet"]().faces(given.fgnet)
+    faces = [face for face in read if isinstance(face, Face) and face.landmarks is not None]
+    faces = faces[:: max(1, len(faces) // given.limit)] if given.limit else faces
+    pictures = Pictures(given.fgnet if given.fgnet.is_dir() else given.fgnet.parent)
+    crops = [crop_face(pictures.image(one.path, one.archive), one.landmarks, model.crop)[0] for one in faces]
+    true = np.array([face.age[0] for face in faces])
+    persons = Bootstrap(np.array([face.person for face in faces]))
+    off, flat = np.abs(ages(model, crops) - true), np.abs(np.median(true) - true)
+    both = persons.estimates({"mae": lambda w: w @ off / w.sum(1), "constant": lambda w: w @ flat / w.sum(1)})
+    print(f"{len(faces)} faces cut by their points: MAE {told(both['mae'])}; median age {told(both['constant'])}")
+    for name in ["cascade", *([f"yunet:{given.yunet}"] if given.yunet else [])]:
+        judge(model, faces, pictures, build_detector(name))
+
+
+if __name__ == "__main__":
+    main()
