@@ -1,6 +1,6 @@
 """Turn a finished run into a model that ships: weights, facts and a model card with its figures by group.
 
-    python benchmarks/ship.py RUN NAME --terms "..." --data "..."
+    python benchmarks/ship.py RUN NAME --terms "..." --data "..." --command "mien train ..."
 
 Figures come from the run's own metrics.val.json, made by `mien evaluate`; nothing is written by hand.
 """
@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--terms", required=True, help="one line on what the weights may be used for")
     parser.add_argument("--data", required=True, help="one line on the faces it learnt from")
+    parser.add_argument("--command", required=True, help="what was run, all stages of it")
     given = parser.parse_args()
 
     metrics = json.loads((given.run / "metrics.val.json").read_text(encoding="utf-8"))
@@ -36,7 +37,7 @@ def main() -> None:
     estimator.card = {"terms": given.terms, "data": given.data, "figures": headline(metrics)}
     folder = HOME / given.name
     save_estimator(folder, estimator)
-    write_text(folder / "README.md", card(given.name, given.terms, given.data, metrics, config))
+    write_text(folder / "README.md", card(given, metrics, config))
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     print(f"{folder.name}: {size:.1f} MB")
 
@@ -47,19 +48,17 @@ def headline(metrics: dict[str, Any]) -> dict[str, str]:
     return found | {task: f"{metrics[task]['accuracy']['value']:.3f}" for task in ("gender", "race") if task in metrics}
 
 
-def card(name: str, terms: str, data: str, metrics: dict[str, Any], config: dict[str, Any]) -> str:
+def card(given: argparse.Namespace, metrics: dict[str, Any], config: dict[str, Any]) -> str:
     """The model card as Markdown."""
     age, about, record = metrics["age"], metrics["about"], config["record"]
     lines = [
-        f"# {name}",
+        f"# {given.name}",
         "",
-        f"**Terms.** {terms}",
+        f"**Terms.** {given.terms}",
         "",
-        f"**Data.** {data}",
+        f"**Data.** {given.data}",
         "",
-        f"**Made by** `mien train {config['name']}`, {config['training']['epochs']} epochs, seed {config['seed']}, "
-        f"mien {record['mien']}, commit {record['git']}, on {record['machine']}. "
-        f"The recipe is `recipes/{config['name']}.yaml`.",
+        f"**Made by** `{given.command}`, seed {config['seed']}, mien {record['mien']}, on {record['machine']}.",
         "",
         f"**Judged** by `mien evaluate`, split `{about['split']}`, {about['faces']:,} faces; "
         f"95 % bootstrap intervals over {about['groups']:,} groups of near-identical pictures. "

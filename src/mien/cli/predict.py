@@ -98,6 +98,9 @@ def predict(
         print_json(summary)
     elif parquet is None and not csv and (output is None or sys.stdout.isatty()):
         _print_table(shown)
+    for place in (parquet, output, draw):
+        if place is not None:
+            say(f"written: {place}")
     tally.report()
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from mien.data.align import crop_face
 from mien.errors import MienError, need, unknown
 from mien.faces import Crop
 
@@ -171,6 +172,9 @@ class YuNetDetector:
     """
 
     name = "yunet"
+    #: A face above so many pixels at 640 px is looked at again, twice its box in squares of these sides: YuNet's
+    #: points are best on faces of about 100 px, and the median of four looks halves its worst errors on FG-NET.
+    LARGE, SQUARES = 144, (160, 224, 288)
 
     def __init__(self, weights: str | Path | None = None, threshold: float = 0.7) -> None:
         if not weights:
@@ -201,8 +205,22 @@ class YuNetDetector:
         YuNet is made for faces up to 300 px: one that fills a large photo, or its whole frame, shows itself
         only so.
         """
-        found = self._at(image, 640, 0.0)
-        return from_left(found or self._at(image, 256, 0.25))
+        found = self._at(image, 640, 0.0) or self._at(image, 256, 0.25)
+        large = self.LARGE * max(1.0, max(image.shape[1:]) / 640)
+        return from_left([self._again(image, one) if np.ptp(one.box[::2]) > large else one for one in found])
+
+    def _again(self, image: np.ndarray, face: Detection) -> Detection:
+        """The same face with the median of its points over several sizes."""
+        middle, half = (face.box[:2] + face.box[2:]) / 2, (face.box[2:] - face.box[:2]).max()
+        looks = [face.where]
+        for side in self.SQUARES:
+            part, matrix = crop_face(image, np.concatenate([middle - half, middle + half]), Crop("box", 0, side))
+            found = self._at(part, side, 0.0)
+            if found:
+                nearest = min(found, key=lambda one: float(np.abs(one.box.reshape(2, 2).mean(axis=0) - side / 2).max()))
+                scale, shift = matrix[0, 0], matrix[:, 2]  # a box is cut upright
+                looks.append((nearest.where - shift) / scale)
+        return Detection(face.box, face.score, np.median(np.stack(looks), axis=0))
 
     def _at(self, image: np.ndarray, longest: int, border: float) -> list[Detection]:
         pixels, factor = shrink(image, longest)
