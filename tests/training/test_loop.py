@@ -83,6 +83,7 @@ def run(
     objective: Lines | None = None,
     batches: object = None,
     resume: bool = False,
+    optim: OptimSettings = OptimSettings(lr=0.05, warmup_epochs=0.5),  # noqa: B008 (never changed)
     **settings: object,
 ) -> Lines:
     objective = objective or Lines()
@@ -92,7 +93,7 @@ def run(
         batches or Points(8),  # type: ignore[arg-type]
         folder,
         training,
-        OptimSettings(lr=0.05, warmup_epochs=0.5),
+        optim,
         accelerator=Accelerator(cpu=True),
         resume=resume,
         show=False,
@@ -146,8 +147,10 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path) -> None:
     labels = {name: value.clone() for name, value in TRUTH.items()}
     labels["first"][::3] = float("nan")
     labels["second"][: N // 2] = float("nan")
-    one = run(tmp_path / "one", batches=Points(8, labels))
-    four = run(tmp_path / "four", batches=Points(2, labels), accumulate=4)
+    # Not AdamW: it divides by a gradient's size, and so blows up the rounding of the smallest ones.
+    sgd = OptimSettings(name="sgd", lr=0.02)
+    one = run(tmp_path / "one", batches=Points(8, labels), optim=sgd)
+    four = run(tmp_path / "four", batches=Points(2, labels), optim=sgd, accumulate=4)
     for a, b in zip(one.net.parameters(), four.net.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 

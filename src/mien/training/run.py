@@ -194,7 +194,10 @@ def finish(
 
 def _accelerator(recipe: Recipe) -> Accelerator:
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
+    # It is one for the whole process, and would refuse a second run in another precision.
+    AcceleratorState._reset_state()
     wanted = recipe.training.precision
     if wanted == "auto":
         wanted = "bf16" if _fast_bf16() else "fp32"
