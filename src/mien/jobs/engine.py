@@ -12,8 +12,9 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -55,9 +56,9 @@ def stream(
 ) -> Iterator[Done[Input, Result]]:
     """Yield the results of `items`, each once, in their order.
 
-    `load` runs in background threads; a `PictureError` there becomes the error of its input. `compute` runs
-    in the caller's thread on full batches of `batch` parts, filled across inputs; the last one may be
-    smaller. At most two batches of inputs are loaded ahead.
+    `load` runs in `threads` background threads, or with 0 of them in the caller's; a `PictureError` there
+    becomes the error of its input. `compute` runs in the caller's thread on full batches of `batch` parts,
+    filled across inputs; the last one may be smaller. At most two batches of inputs are loaded ahead.
     """
     waiting: deque[Done[Input, Result]] = deque()  # loaded, not all of their results are there
     missing: deque[int] = deque()  # how many results each of `waiting` lacks
@@ -78,9 +79,9 @@ def stream(
             missing.popleft()
             yield waiting.popleft()
 
-    for item, future in _ahead(items, load, threads, 2 * batch):
+    for item, get in _ahead(items, load, threads, 2 * batch):
         try:
-            loaded = future.result()
+            loaded = get()
         except PictureError as error:
             waiting.append(Done(item, error=" ".join(str(error).split())))
             missing.append(0)
@@ -103,8 +104,11 @@ def stream(
 
 def _ahead(
     items: Iterable[Input], load: Callable[[Input], Loaded[Part]], threads: int, ahead: int
-) -> Iterator[tuple[Input, Future[Loaded[Part]]]]:
-    """Each item with its finished or running load, at most `ahead` of them at a time."""
+) -> Iterator[tuple[Input, Callable[[], Loaded[Part]]]]:
+    """Each item with what gives its load; in threads, at most `ahead` of them run at a time."""
+    if threads == 0:
+        yield from ((item, partial(load, item)) for item in items)
+        return
     source = iter(items)
     stop = threading.Event()
 
@@ -117,7 +121,8 @@ def _ahead(
         try:
             queue = deque((item, pool.submit(guarded, item)) for item in islice(source, ahead))
             while queue:
-                yield queue.popleft()
+                item, future = queue.popleft()
+                yield item, future.result
                 queue.extend((item, pool.submit(guarded, item)) for item in islice(source, 1))
         finally:
             stop.set()
