@@ -41,7 +41,7 @@ if [ "$(.venv/bin/uv --version 2>/dev/null | cut -d' ' -f2)" != "$uv_version" ];
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock.txt
 fi
 
-echo "setup: installing the locked packages into .venv (once; about 3 GB to download)"
+echo "setup: installing the locked packages into .venv (once; about 3.6 GB to download)"
 VIRTUAL_ENV="$PWD/.venv" .venv/bin/uv pip sync --require-hashes --link-mode copy requirements.lock
 VIRTUAL_ENV="$PWD/.venv" .venv/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
 # The first import of a large package compiles it; once here rather than in the middle of the first command.
