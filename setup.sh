@@ -44,7 +44,9 @@ fi
 echo "setup: installing the locked packages into .venv (once; about 3.6 GB to download)"
 VIRTUAL_ENV="$PWD/.venv" .venv/bin/uv pip sync --require-hashes --link-mode copy requirements.lock
 VIRTUAL_ENV="$PWD/.venv" .venv/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
-# The first import of a large package compiles it; once here rather than in the middle of the first command.
-.venv/bin/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
+# The first import of a large package compiles it; once here, on all cores, rather than in the middle of the first
+# command. What only extras and tools import can wait until it is wanted.
+.venv/bin/python -m compileall -q -j 0 -x '/(transformers|ray|pandas|sklearn|gradio|onnx[a-z]*|mypy|pip|setuptools)/' \
+    .venv/lib >/dev/null 2>&1 || true
 printf '%s\n' "$want" > "$stamp"
 echo "setup: done"

@@ -96,7 +96,7 @@ def test_group_dro_weighs_groups_by_its_formula() -> None:
     losses = []
     for rows in ([0], [1, 3]):
         found = task.losses({k: v[rows] for k, v in outputs.items()}, batch().labels["age"][rows])
-        losses.append(sum(w * float(found[t][0]) for t, w in task.loss_weights().items()) / len(rows))
+        losses.append(sum(w * float(found[t][0].detach()) for t, w in task.loss_weights().items()) / len(rows))
     weighed.after_step(lambda tensor: tensor)
     wanted = 0.5 * np.exp(0.5 * np.array(losses))
     np.testing.assert_allclose(weighed.state_dict()["q"], wanted / wanted.sum(), rtol=1e-4)
