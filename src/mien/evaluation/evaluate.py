@@ -14,6 +14,7 @@ from mien.evaluation.judge import judge
 from mien.evaluation.page import write_report
 from mien.evaluation.predictions import (
     Predictions,
+    Raw,
     calibrated_on,
     calibration_mark,
     decode,
@@ -55,12 +56,16 @@ def calibrate(
     batch: int = 128,
     workers: int | None = None,
     show: bool = True,
-) -> None:
-    """Fit what decoding needs on `split` of `manifest`, and mark the estimator as calibrated on it."""
+) -> Raw:
+    """Fit what decoding needs on `split` of `manifest`, and mark the estimator as calibrated on it.
+
+    Returns the outputs it was fitted on, so that the split need not be passed through the network again.
+    """
     part = manifest.split(split)
     raw = predict_split(estimator, part, batch=batch, device=device, workers=_workers(workers), show=show)
     estimator.states = fit_states(estimator, raw, part)
     estimator.calibrated_on = calibration_mark(manifest, split)
+    return raw
 
 
 def evaluate_model(
@@ -75,6 +80,7 @@ def evaluate_model(
     resamples: int = 1000,
     seed: int = 0,
     show: bool = True,
+    raw: Raw | None = None,
 ) -> Evaluation:
     """Judge `estimator` on `split` of `manifest` (all: every face) and write what was found to `folder`.
 
@@ -94,6 +100,7 @@ def evaluate_model(
         resamples=resamples,
         seed=seed,
         show=show,
+        raw=raw,
     )
     predictions.save(folder / f"predictions.{split}.parquet")
     write_json(folder / f"metrics.{split}.json", metrics)
@@ -113,8 +120,11 @@ def judge_model(
     resamples: int = 1000,
     seed: int = 0,
     show: bool = True,
+    raw: Raw | None = None,
 ) -> tuple[dict[str, Any], Predictions, list[np.ndarray | None]]:
     """The metrics, the predictions, and the pictures of the worst faces; nothing is written.
+
+    `raw` holds the network's outputs for this very split where they are known already (`calibrate` gives them).
 
     What decoding needs is cross-fitted when the model's own was fitted on these very faces.
     `metrics["about"]` says what was judged and how.
@@ -124,7 +134,8 @@ def judge_model(
             model's.
     """
     part = manifest.split(split)
-    raw = predict_split(estimator, part, batch=batch, device=device, workers=_workers(workers), show=show)
+    if raw is None:
+        raw = predict_split(estimator, part, batch=batch, device=device, workers=_workers(workers), show=show)
     crossfit = calibrated_on(estimator, manifest, split)
     columns = decode(estimator, raw, part, crossfit)
     paths = part.strings("path")

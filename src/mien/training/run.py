@@ -31,6 +31,8 @@ from mien.training.recipe import Recipe
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from mien.evaluation.predictions import Raw
+
 CONFIG = "config_used.json"
 #: Settings that may differ between a run and its resumption, since they change no number.
 FREE = ("data.root", "data.workers", "training.keep", "training.save_every")
@@ -182,12 +184,13 @@ def finish(
     there = set(np.unique(manifest.strings("split").astype(str)))
     metrics: dict[str, Any] = {}
     reports: dict[str, str] = {}
+    raw: dict[str, Raw] = {}
     if "val" in there:
-        calibrate(estimator, manifest, "val", device=device, show=show)
+        raw = {"val": calibrate(estimator, manifest, "val", device=device, show=show)}
         save_facts(read_pointer(folder / "checkpoints", "best"), estimator)
     for split in ("val", "test"):
         if split in there:
-            result = evaluate_model(estimator, manifest, split, folder, device=device, show=show)
+            result = evaluate_model(estimator, manifest, split, folder, device=device, show=show, raw=raw.get(split))
             metrics[split], reports[split] = result.metrics, str(result.report)
     return {"run": str(folder), "history": history, "metrics": metrics, "reports": reports}
 
