@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from mien.errors import MienError
-from mien.models.backbone import build_backbone
+from mien.models.backbone import WideDepthwise, build_backbone
 from mien.models.mobilefacenet import MobileFaceNet
 
 
@@ -104,3 +104,20 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path) -> None:
     torch.save({"weight": Trap()}, path)
     with pytest.raises(MienError, match="cannot be read as weights"):
         build_backbone("mobilefacenet", str(path))
+
+
+def test_strided_depthwise_convolutions_are_precise_under_autocast_and_change_nothing_else() -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone("mobilefacenet").eval()
+    wide = [module for module in backbone.modules() if isinstance(module, WideDepthwise)]
+    assert len(wide) == 4  # three strides and the global filter
+    images = faces()
+    with torch.no_grad():
+        plain = backbone(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            x = torch.rand(1, 128, 8, 8).bfloat16()
+            assert wide[0](x).dtype == torch.bfloat16
+            exact = torch.nn.functional.conv2d(x.double(), wide[0].weight.double(), None, 2, 1, groups=128)
+            torch.testing.assert_close(wide[0](x).double(), exact, rtol=2**-8, atol=1e-6)
+            rough = backbone(images)
+    assert 0 < (rough - plain).abs().mean() < 0.1 * plain.abs().mean()

@@ -143,6 +143,8 @@ def assemble(
         rank=accelerator.process_index,
         world=world,
     )
+    if estimator.backbone.folded:
+        estimator.backbone.unfold(next(loader.epoch()).images)
     judge = FaceLoader(select, encode(estimator, select), estimator.input_size, 128, workers=min(workers, 1))
     objective = EstimatorObjective(estimator, judge, recipe.objective, recipe.model.freeze_backbone, shares)
     return estimator, objective, loader
