@@ -25,6 +25,11 @@ def recall(confusion: np.ndarray) -> np.ndarray:
     return ratio(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1))
 
 
+def precision(confusion: np.ndarray) -> np.ndarray:
+    """(..., K): of the faces given each class, the share that are of it; NaN for a class never given."""
+    return ratio(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-2))
+
+
 def f1(confusion: np.ndarray) -> np.ndarray:
     """(..., K): harmonic mean of precision and recall; NaN for a class neither true nor predicted."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
@@ -40,3 +45,30 @@ def majority(confusion: np.ndarray) -> np.ndarray:
     """Accuracy of always naming the most frequent true class."""
     rows = confusion.sum(axis=-1)
     return ratio(rows.max(axis=-1), rows.sum(axis=-1))
+
+
+def kappa(confusion: np.ndarray) -> np.ndarray:
+    """Cohen's kappa (1960): accuracy above what the two columns' own frequencies give by chance, (p - c) / (1 - c).
+
+    NaN where chance alone is right for every face: truth and prediction are one and the same class throughout.
+    """
+    n = confusion.sum(axis=(-2, -1))
+    by_chance = ratio((confusion.sum(axis=-1) * confusion.sum(axis=-2)).sum(axis=-1), n**2)
+    return ratio(accuracy(confusion) - by_chance, _zero_if_tiny(1 - by_chance))
+
+
+def alpha(confusion: np.ndarray) -> np.ndarray:
+    """Krippendorff's alpha, nominal, of two columns without gaps: 1 - observed / expected disagreement.
+
+    Krippendorff, Content Analysis, chapter 12: both columns are raters of equal standing and values are drawn
+    without putting back, so alpha is Scott's pi + (1 - pi) / 2n. NaN where only one value occurs at all.
+    """
+    values = confusion.sum(axis=-1) + confusion.sum(axis=-2)
+    total = values.sum(axis=-1)
+    apart = 2 * (confusion.sum(axis=(-2, -1)) - np.trace(confusion, axis1=-2, axis2=-1))
+    return 1 - ratio((total - 1) * apart, total**2 - (values**2).sum(axis=-1))
+
+
+def _zero_if_tiny(values: np.ndarray) -> np.ndarray:
+    """What rounding leaves of a difference of equal shares is nothing."""
+    return np.where(np.abs(values) < 1e-12, 0.0, values)
