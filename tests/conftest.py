@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["MIEN_CACHE"] = "off"  # tests leave nothing behind
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,8 @@ RACE_OF_RACE7 = {
 }
 #: In AffectNet's order.
 EXPRESSIONS = ("Neutral", "Happy", "Sad", "Surprise", "Fear", "Disgust", "Anger", "Contempt")
+#: What each of the ten numbers of `expression_votes` counts the votes for.
+VOTES = (*EXPRESSIONS, "unknown", "no face")
 #: Manifest columns that hold one name of a closed vocabulary.
 VOCABULARIES: dict[str, tuple[str, ...]] = {
     "gender": GENDERS,
@@ -38,6 +40,20 @@ VOCABULARIES: dict[str, tuple[str, ...]] = {
     "expression": EXPRESSIONS,
 }
 SPLITS = ("train", "select", "val", "test")
+#: Where each of the 68 iBUG landmarks goes when the picture is mirrored: left and right change places.
+MIRRORED = np.array(
+    [
+        *range(16, -1, -1),  # jaw
+        *range(26, 16, -1),  # brows
+        *range(27, 31),  # bridge of the nose
+        *range(35, 30, -1),  # nostrils
+        *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),  # eyes
+        *range(54, 47, -1),  # outer lips, above
+        *range(59, 54, -1),  # outer lips, below
+        *range(64, 59, -1),  # inner lips, above
+        *range(67, 64, -1),  # inner lips, below
+    ]
+)
 
 MIN_AGE, MAX_AGE = 0, 120
 #: The eight bins of every table by age: first and last whole year of each.
@@ -82,7 +98,8 @@ class Face:
     """One picture of one face and what is known of it; what is not known is None.
 
     `age` is an interval (low, high) in years, equal when exact. `landmarks` is (68, 2) float32, x and y in pixels
-    of the stored picture; points may lie outside the frame. A label outside its range raises `MienError`.
+    of the stored picture; points may lie outside the frame. `expression_votes` is (10,) float32: how many raters
+    said each of `VOTES`; `expression` is None where they are tied. A label outside its range raises `MienError`.
     """
 
     path: str
@@ -92,6 +109,7 @@ class Face:
     race: str | None = None
     race7: str | None = None
     expression: str | None = None
+    expression_votes: np.ndarray | None = None
     valence: float | None = None
     arousal: float | None = None
     landmarks: np.ndarray | None = None
@@ -120,6 +138,14 @@ class Face:
             self.landmarks = np.asarray(self.landmarks, dtype=np.float32)
             if self.landmarks.shape != (68, 2):
                 raise MienError(f"{self.path}: landmarks have shape {self.landmarks.shape}, expected (68, 2)")
+        if self.expression_votes is not None:
+            self.expression_votes = np.asarray(self.expression_votes, dtype=np.float32)
+            if self.expression_votes.shape != (len(VOTES),):
+                raise MienError(f"{self.path}: {self.expression_votes.size} votes, expected {len(VOTES)}")
+            if not (np.isfinite(self.expression_votes) & (self.expression_votes >= 0)).all():
+                raise MienError(f"{self.path}: votes {self.expression_votes.tolist()} are not all numbers of 0 or more")
+            if not self.expression_votes.any():
+                raise MienError(f"{self.path}: not one vote for any of {', '.join(VOTES)}")
 
 
 @dataclass(slots=True)

@@ -9,13 +9,16 @@ from skimage.transform import SimilarityTransform
 from mien.data.align import (
     CHIP,
     TEMPLATES,
+    WINDOWS,
     crop_face,
     crop_matrix,
     five_points,
     ibug_from_fgnet,
     move_points,
     require_view,
+    seen,
     similarity,
+    window,
 )
 from mien.errors import MienError, PictureError
 from mien.faces import Crop
@@ -176,3 +179,49 @@ def test_crops_that_differ_say_how_to_convert() -> None:
         require_view(Crop("photo"), CHIP, "faces")
     with pytest.raises(MienError, match=r"chip with margin 0.2, but chip is wanted.*with this margin"):
         require_view(Crop("chip", 0.2), CHIP, "faces")
+
+
+@pytest.mark.parametrize("template", list(WINDOWS))
+def test_a_window_lies_in_its_picture_and_is_square(template: str) -> None:
+    left, top, right, bottom = window(template, 48, 48)
+    assert min(left, top) >= 0
+    assert max(right, bottom) <= 48
+    assert right - left == bottom - top == 42
+
+
+def test_a_window_of_whole_pixels_is_cut_without_resampling() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (3, 48, 48), dtype=np.uint8)
+    cut, _ = crop_face(image, window("fer2013", 48, 48), Crop("chip", 0.0, 42))
+    np.testing.assert_array_equal(cut, image[:, 6:48, 3:45])
+
+
+def test_other_crops_have_no_window() -> None:
+    assert all(window(template, 48, 48) is None for template in ("chip", "box", "photo"))
+
+
+def test_outside_the_picture_may_be_its_mirror() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (3, 40, 40), dtype=np.uint8)
+    box = np.array([-6.0, 10, 34, 50])
+    black, _ = crop_face(image, box, Crop("chip", 0.0, 40))
+    mirrored, _ = crop_face(image, box, Crop("chip", 0.0, 40), mirror=True)
+    np.testing.assert_array_equal(mirrored, np.pad(image, ((0, 0), (0, 10), (6, 0)), mode="symmetric")[:, 10:, :40])
+    np.testing.assert_array_equal(mirrored[:, :28, 8:], black[:, :28, 8:])
+    assert not black[:, 32:].any()
+    assert not black[:, :, :4].any()
+
+
+def test_a_mirrored_edge_changes_nothing_inside() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (3, 60, 60), dtype=np.uint8)
+    points = move_points(TEMPLATES["chip"] * 50, np.array([[0.9, 0.2, 6], [-0.2, 0.9, 14]]))
+    black, matrix = crop_face(image, points, Crop("chip", 0.0, 56))
+    mirrored, same = crop_face(image, points, Crop("chip", 0.0, 56), mirror=True)
+    np.testing.assert_array_equal(matrix, same)
+    inverse = np.linalg.inv(matrix[:, :2])
+    grid = np.stack(np.meshgrid(np.arange(56), np.arange(56)), axis=-1)
+    there = (grid - matrix[:, 2]) @ inverse.T
+    inside = ((there > 3) & (there < 56)).all(axis=-1)
+    assert inside.sum() > 1000
+    np.testing.assert_allclose(mirrored[:, inside].astype(int), black[:, inside].astype(int), atol=2)
+    assert seen(matrix, Crop("chip", 0.0, 56), 60, 60) == pytest.approx(
+        ((there >= -0.5) & (there <= 59.5)).all(axis=-1).mean(), abs=0.05
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.data.inspection import Labels, inspect_manifest
+from mien.data.inspection import Labels, inspect_manifest, landmarks
 from mien.data.manifest import Manifest
 from mien.faces import Crop, Face
 
@@ -124,3 +124,42 @@ def test_intervals_disagree_where_they_do_not_meet(tmp_path: Path) -> None:
     labels = Labels(Manifest.from_faces(faces, tmp_path, Crop("chip")))
     assert labels.differ(np.array([0, 1])) == {}
     assert labels.differ(np.array([0, 1, 2])) == {"age": 11.0}
+
+
+def test_feelings_votes_and_landmarks_are_counted(tmp_path: Path, picture: Callable[..., bytes]) -> None:
+    points = np.full((68, 2), 20.0)
+    below, far = points.copy(), points.copy()
+    below[8] = 20, 40  # the last row's centre is 39
+    far[3] = -6, 20
+    votes = np.array([[6, 4], [5, 5], [2, 0]])
+    every = [
+        Face("0.jpg", expression="Happy", valence=0.0, arousal=-1.0, landmarks=points),
+        Face("1.jpg", expression="Happy", valence=0.5, landmarks=below),
+        Face("2.jpg", valence=-0.25, landmarks=far),
+        *(
+            Face(f"{3 + n}.jpg", expression_votes=np.array([*pair, *[0] * 6, 8 * (n == 2), 0]))
+            for n, pair in enumerate(votes)
+        ),
+    ]
+    for number, face in enumerate(every):
+        (tmp_path / face.path).write_bytes(picture(number))
+    manifest = Manifest.from_faces(every, tmp_path, Crop("chip", 0.0, 40))
+    found = inspect_manifest(manifest, duplicates=False, show=False).findings
+    assert found["feelings"]["valence"] == {
+        "count": 3, "missing": 3, "mean": pytest.approx(1 / 12), "deviation": pytest.approx(np.std([0, 0.5, -0.25])),
+        "lowest": -0.25, "quartiles": [-0.125, 0.0, 0.25], "highest": 0.5, "zero": 1,
+    }  # fmt: skip
+    assert found["feelings"]["arousal"]["count"] == 1
+    assert found["votes"] == {"faces": 3, "tied": 1, "unsure": 1, "agreement": pytest.approx((0.6 + 0.5 + 0.8) / 3)}
+    assert found["landmarks"] == {"faces": 3, "outside": 2, "far_outside": 1}
+    assert found["counts"]["expression"]["Happy"] == 2
+    sizes = [(40, 40)] * 6
+    unsized = Manifest.from_faces(every, tmp_path, Crop("chip"))
+    sized = Manifest.from_faces(every, tmp_path, Crop("chip"), sizes=sizes)
+    assert landmarks(unsized) == {"faces": 3, "outside": None, "far_outside": None}
+    assert landmarks(sized) == found["landmarks"]
+
+
+def test_without_feelings_votes_and_landmarks(faces: Manifest) -> None:
+    found = inspect_manifest(faces, duplicates=False, show=False).findings
+    assert (found["feelings"], found["votes"], found["landmarks"]) == ({}, None, None)

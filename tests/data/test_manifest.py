@@ -326,3 +326,51 @@ def test_concat(manifest, tmp_path):
     assert Manifest.concat([here]) is here
     with pytest.raises(MienError, match=r"photo.*mien prepare .*--align"):
         Manifest.concat([here, Manifest(there.table, there.root, Crop("photo"))])
+
+
+VOTED = np.array([0, 4, 1, 0, 0, 0, 0, 0, 5, 0], np.float32)
+
+
+def test_votes_make_the_round_trip(tmp_path):
+    every = [
+        Face("1.jpg", expression="Happy", expression_votes=VOTED * 2),
+        Face("2.jpg"),
+        Face("3.jpg", expression_votes=VOTED),
+    ]
+    manifest = Manifest.from_faces(every, tmp_path, CHIP)
+    manifest.save(tmp_path)
+    again = Manifest.open(tmp_path)
+    np.testing.assert_array_equal(again.votes(), [VOTED * 2, np.full(10, np.nan), VOTED])
+    assert again.votes().dtype == np.float32
+    np.testing.assert_array_equal(again.columns(["expression_votes"])["expression_votes"], again.votes())
+    assert again.face(0).expression_votes.tolist() == (VOTED * 2).tolist()
+    assert again.face(1).expression_votes is None
+    assert again.strings("expression_votes_from").tolist() == ["given", None, "given"]
+    assert again.take(np.array([2, 1])).votes()[0].tolist() == VOTED.tolist()
+    np.testing.assert_array_equal(again.where(np.array([False, True, True])).votes()[1], VOTED)
+    fewer = Manifest.from_faces([Face("1.jpg", expression="Happy"), *every[1:]], tmp_path, CHIP)
+    assert again.hash == manifest.hash != fewer.hash
+    replaced = again.with_columns({"expression_votes": again.votes()[::-1].copy()})
+    np.testing.assert_array_equal(replaced.votes(), again.votes()[::-1])
+
+
+def test_a_manifest_without_votes_joins_one_with(tmp_path):
+    with_votes = Manifest.from_faces([Face("1.jpg", expression_votes=VOTED)], tmp_path, CHIP)
+    without = Manifest.from_faces([Face("2.jpg", age=(3, 3))], tmp_path, CHIP)
+    assert np.isnan(without.votes()).all()
+    assert without.votes().shape == (1, 10)
+    for order in ((0, 1), (1, 0)):
+        joined = Manifest.concat([(with_votes, without)[place] for place in order])
+        np.testing.assert_array_equal(joined.votes()[order.index(0)], VOTED)
+        assert np.isnan(joined.votes()[order.index(1)]).all()
+    assert not without.has("expression_votes")
+
+
+@pytest.mark.parametrize("votes", [VOTED * 0, VOTED - 1, VOTED * np.nan, VOTED + np.inf, VOTED[:9]])
+def test_votes_that_are_none(tmp_path, votes):
+    with pytest.raises(MienError, match="vote"):
+        Face("1.jpg", expression_votes=votes)
+    good = Manifest.from_faces([Face("1.jpg", expression_votes=VOTED)] * 2, tmp_path, CHIP)
+    column = pa.array([VOTED.tolist(), votes.tolist()], pa.list_(pa.float32()))
+    with pytest.raises(MienError, match="row 1, column expression_votes"):
+        good.with_columns({"expression_votes": column})

@@ -12,13 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mien.data.align import crop_matrix, five_points, move_points, require_view
 from mien.data.archives import open_tree
+from mien.data.drawing.face import draw
 from mien.data.manifest import Manifest
-from mien.data.pictures import encode
+from mien.data.pictures import decode, encode
 from mien.data.prepare import prepare
 from mien.data.sources import SOURCES
-from mien.data.sources.drawn import DrawnSource
+from mien.data.sources.affect import Affect
+from mien.data.sources.drawn import DrawnSource, sample
 from mien.data.sources.fairface import FairFace
+from mien.data.sources.ferplus import FERPlus
 from mien.data.sources.fgnet import FGNet
 from mien.data.sources.folder import FolderSource
 from mien.data.sources.utkface import UTKFace
@@ -305,7 +309,7 @@ def test_an_interrupted_run_leaves_no_half_manifest(tmp_path, monkeypatch):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mien.data.prepare.assign_splits", interrupted)
+    monkeypatch.setattr("mien.data.splits.assign_splits", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(DrawnSource(count=4, size=32), ".", tmp_path / "out", show=False)
     assert os.listdir(tmp_path / "out") == []
@@ -351,3 +355,80 @@ def test_members_keep_their_names_in_the_tree(pack, picture, tmp_path):
     assert manifest.strings("path")[0] == f"UTK/10_0_0_{DATE}.jpg"
     assert open_tree(path).names() == manifest.strings("path").tolist()
     assert manifest.pictures().image(manifest.strings("path")[0], "packed.zip").shape == (3, 40, 40)
+
+
+def affect(number: int, picture, points: np.ndarray | None, side: int = 96) -> dict[str, bytes]:
+    files = {f"images/{number}.jpg": picture(number, width=side, height=side), f"annotations/{number}_exp.txt": b"1"}
+    files |= {f"annotations/{number}_{kind}.txt": b"0.5" for kind in ("val", "aro")}
+    if points is not None:
+        files[f"annotations/{number}_lnd.txt"] = " ".join(f"{value:.4f}" for value in points.ravel()).encode()
+    return files
+
+
+def test_crops_of_a_data_set_are_brought_to_the_canonical_one(pack, picture, tmp_path):
+    """By points where there are some, else by what is known of the set; points that cannot be right are listed."""
+    _, points = draw(sample(0, 0), 96)
+    turn = np.array([[0.9, 0.15, 4], [-0.15, 0.9, 16]])
+    files = affect(1, picture, move_points(points, turn)) | affect(2, picture, None)
+    files |= affect(3, picture, points + 500) | affect(4, picture, np.full((68, 2), 7.0))
+    path = pack("zip", files)
+    prepared = prepare(Affect(), path, tmp_path / "out", size=84, show=False)
+    manifest = Manifest.open(tmp_path / "out")
+    assert manifest.crop == Crop("chip", 0.0, 84)
+    assert manifest.strings("path").tolist() == ["images/1.jpg", "images/2.jpg"]
+    five = five_points(manifest.landmarks()[0]) / 84
+    expected = move_points(five_points(points), crop_matrix(five_points(points), Crop("chip", 0.0, 84))) / 84
+    np.testing.assert_allclose(five, expected, atol=1e-4)
+    assert np.isnan(manifest.landmarks()[1]).all()
+    assert manifest.numbers("valence").tolist() == [0.5, 0.5]
+    assert manifest.codes("expression").tolist() == [1, 1]
+    pixels = manifest.pictures().image("images/2.jpg", "pictures.zip").astype(int)
+    whole = decode(files["images/2.jpg"]).astype(int)
+    assert np.abs(pixels - whole[:, 12:96, 6:90]).mean() < 2  # the window, 84 px of 96, written once more as JPEG
+    reasons = {item.path: item.reason for item in prepared.rejected}
+    assert reasons == {
+        "images/2.jpg": "no annotation _lnd.npy: no landmarks",
+        "images/3.jpg": "cut by its points, 100% of the face would lie outside the picture",
+        "images/4.jpg": "the points of a face are all one, or not finite: nothing to align by",
+    }
+
+
+def test_a_crop_of_its_own_stays_when_told(pack, picture, tmp_path):
+    _, points = draw(sample(0, 0), 96)
+    path = pack("zip", affect(1, picture, points + 40) | affect(2, picture, points))
+    manifest = prepare(Affect(), path, tmp_path / "out", align=False, show=False).manifest
+    assert manifest.crop == Crop("affectnet", 0.0, 96)
+    np.testing.assert_allclose(manifest.landmarks(), [points + 40, points], atol=1e-3)  # outside or not
+    with pytest.raises(MienError, match=r"affectnet, but chip is wanted; cut them with: mien prepare .* --align"):
+        require_view(manifest.crop, Crop("chip"), "the manifest")
+
+
+def test_expressions_are_spread_over_the_splits_where_no_age_is_known(pack, picture, tmp_path):
+    lines = ["Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"]
+    files = {}
+    for number in range(40):
+        files[f"FER2013Train/fer{number:07d}.png"] = picture(number, "PNG", 48, 48)
+        votes = [10 * (number % 4 == 0), 10 * (number % 4 != 0), *[0] * 8]
+        lines.append(f"Training,fer{number:07d}.png,{','.join(map(str, votes))}")
+    files["fer2013new.csv"] = "\n".join(lines).encode()
+    manifest = prepare(FERPlus(), pack("zip", files), tmp_path / "out", show=False).manifest
+    assert manifest.crop == Crop("chip", 0.0, 42)
+    neutral = manifest.codes("expression") == 0
+    for code in (0, 2, 3):  # train, val, test; a tenth of select's faces would be none
+        of_split = manifest.codes("split") == code
+        assert abs(neutral[of_split].mean() - 0.25) < 0.13
+    assert manifest.votes()[:, 0].tolist() == [10.0 * (number % 4 == 0) for number in range(40)]
+    assert set(manifest.strings("usage")) == {"Training"}
+
+
+def test_a_corrected_expression_takes_the_votes_away(pack, picture, tmp_path):
+    (tmp_path / "labels.csv").write_text("path,votes_Happy,votes_Sad\n1.jpg,6,4\n2.jpg,6,4\n")
+    (tmp_path / "corrections.csv").write_text("path,column,value\n1.jpg,expression,Sad\n")
+    path = pack("folder", {"1.jpg": picture(1), "2.jpg": picture(2)})
+    source = FolderSource(tmp_path / "labels.csv", crop="chip")
+    corrections = tmp_path / "corrections.csv"
+    manifest = prepare(source, path, tmp_path / "out", corrections=corrections, show=False).manifest
+    assert manifest.strings("expression").tolist() == ["Sad", "Happy"]
+    assert manifest.strings("expression_from").tolist() == ["corrected", "votes"]
+    assert np.isnan(manifest.votes()[0]).all()
+    assert manifest.votes()[1, :3].tolist() == [0, 6, 4]

@@ -104,6 +104,16 @@ def test_age_and_race_together() -> None:
     assert all(shares[small] >= shares[large] for small, large in pairwise(sizes))
 
 
+def test_expressions_come_equally_often_and_faces_without_one_once() -> None:
+    words = ["Happy"] * 60 + ["Contempt"] * 12 + [None] * 8
+    faces = Manifest.from_faces([Face(f"{i}.png", expression=word) for i, word in enumerate(words)], ".", Crop("chip"))
+    chances = Sampling(by="expression").chances(faces)
+    assert chances is not None
+    assert chances[:60].sum() == pytest.approx(chances[60:72].sum())
+    assert (chances[72:] == 1).all()
+    assert chances.sum() == pytest.approx(80)
+
+
 def test_uniform_needs_no_chances() -> None:
     faces = manifest(50)
     assert Sampling().chances(faces) is None

@@ -1,13 +1,17 @@
 """Splits: shares by stratum, whole groups, the same by seed."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mien.data.splits import FRACTIONS, assign_splits, combine_groups
+from mien.data.align import CHIP
+from mien.data.manifest import Manifest
+from mien.data.splits import FRACTIONS, assign_splits, combine_groups, split_rest
 from mien.errors import MienError
-from mien.faces import SPLITS, age_bin
+from mien.faces import SPLITS, Face, age_bin
 
 
 def people(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -128,3 +132,30 @@ def test_combined_groups_are_the_connected_sets(faces: list[tuple[int, int]]) ->
         for j in range(i):
             together = combined[i] >= 0 and combined[i] == combined[j]
             assert together == (lowest[i] == lowest[j])
+
+
+def test_expressions_are_strata_where_ages_are_missing() -> None:
+    ages, genders = people(9_000)
+    expressions = np.random.default_rng(2).choice(9, 9_000, p=[0.3, 0.3, 0.15, 0.1, 0.05, 0.04, 0.03, 0.02, 0.01]) - 1
+    none = np.full(9_000, np.nan)
+    codes = assign_splits(none, genders, np.arange(9_000), expressions=expressions)
+    for expression in range(-1, 8):
+        share = np.bincount(codes[expressions == expression], minlength=4) / (expressions == expression).sum()
+        assert np.abs(share - FRACTIONS).max() < 0.03
+    # Faces with an age are split as if nobody had asked.
+    ages = np.nan_to_num(ages, nan=30.0)
+    groups = np.where(np.arange(9_000) % 5 == 0, np.arange(9_000) // 50, -1)
+    with_them = assign_splits(ages, genders, groups, seed=4, expressions=expressions)
+    np.testing.assert_array_equal(with_them, assign_splits(ages, genders, groups, seed=4))
+
+
+def test_where_only_test_faces_are_given_the_rest_is_split_in_three(tmp_path: Path) -> None:
+    faces = [Face(f"{n}.png", age=(n % 60, n % 60), split="test" if n < 30 else None) for n in range(200)]
+    manifest = Manifest.from_faces(faces, tmp_path, CHIP)
+    codes = split_rest(manifest, np.full(200, -1), seed=0)
+    assert (codes[:30] == SPLITS.index("test")).all()
+    counts = np.bincount(codes[30:], minlength=4)
+    assert counts[3] == 0
+    assert counts[:3].tolist() == pytest.approx([170 * 0.675, 170 * 0.075, 170 * 0.25], abs=2)
+    partly = [Face(f"{n}.png", split="train" if n else None) for n in range(3)]
+    assert split_rest(Manifest.from_faces(partly, tmp_path, CHIP), np.full(3, -1), 0).tolist() == [-1, 0, 0]

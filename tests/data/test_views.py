@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mien.data.pictures import resize
-from mien.data.views import MIRRORED, View, look, move_landmarks
+from mien.data.views import View, look, move_landmarks
+from mien.faces import MIRRORED
 
 SIZE = 96
 

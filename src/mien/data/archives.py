@@ -25,6 +25,7 @@ class Tree(Protocol):
     `refused` maps names that lead outside (absolute, or with `..`) or that cannot be read to the reason.
     """
 
+    path: Path
     refused: dict[str, str]
 
     def names(self) -> list[str]:
@@ -73,6 +74,8 @@ def is_compressed_tar(path: Path) -> bool:
 
 def leads_outside(name: str) -> bool:
     """Whether a path is absolute or climbs with `..`, by the rules of POSIX or of Windows."""
+    if ".." not in name and ":" not in name and not name.startswith(("/", "\\")):
+        return False  # nearly every name: taking it apart costs a fifth of a second on twenty thousand of them
     parts = PureWindowsPath(name)  # splits at both separators
     return bool(parts.anchor) or ".." in parts.parts
 

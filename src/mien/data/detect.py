@@ -27,21 +27,29 @@ class Detection:
     `box` is (4,) float64: left, top, right, bottom, and may reach beyond the photo. `score` is the detector's
     own in [0, 1], None where it gives none. `points` is (5, 2) float64 in the order of `align.TEMPLATES`;
     None where the detector finds only boxes: then `box` is the square that the canonical crop would show, as
-    near as a box can tell.
+    near as a box can tell. `landmarks` is (68, 2) float64 in iBUG's order, where something found them.
     """
 
     box: np.ndarray
     score: float | None = None
     points: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
 
     @property
     def where(self) -> np.ndarray:
-        """What `align.crop_face` cuts by: the points, or else the box."""
-        return self.box if self.points is None else self.points
+        """What `align.crop_face` cuts by: the points, or else the landmarks, or else the box."""
+        if self.points is not None:
+            return self.points
+        return self.box if self.landmarks is None else self.landmarks
+
+    @property
+    def aligned(self) -> bool:
+        """Whether more than a box says how the face lies."""
+        return self.points is not None or self.landmarks is not None
 
     def crop(self, crop: Crop) -> Crop:
         """The crop that a face cut by this detection really has: "box" when nothing aligned it."""
-        return crop if self.points is not None else Crop("box", crop.margin, crop.size)
+        return crop if self.aligned else Crop("box", crop.margin, crop.size)
 
 
 class Detector(Protocol):
@@ -95,6 +103,9 @@ class CascadeDetector:
         self._cascade = Cascade(lbp_frontal_face_cascade_filename())
         # The compiled cascade says nothing about threads, and spreads over the cores by itself.
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CascadeDetector, ()  # another process makes its own
 
     def detect(self, image: np.ndarray) -> list[Detection]:
         """As `Detector.detect`."""
@@ -188,6 +199,9 @@ class YuNetDetector:
         self._own = threading.local()  # a FaceDetectorYN keeps the size of its last picture: one a thread
         self._network()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return YuNetDetector, (self._path, self._threshold)
+
     def _network(self) -> Any:
         network = getattr(self._own, "network", None)
         if network is None:
@@ -261,6 +275,9 @@ class UnifaceDetector:
                 'python -c "import uniface; uniface.RetinaFace()"'
             )
         self._network = uniface.RetinaFace(model_name=model)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UnifaceDetector, ()
 
     def detect(self, image: np.ndarray) -> list[Detection]:
         """As `Detector.detect`."""

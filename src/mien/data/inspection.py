@@ -10,11 +10,12 @@ import numpy as np
 
 from mien.data.duplicates import Duplicates, DuplicateSettings, find_duplicates, read_thumbnails
 from mien.data.manifest import Manifest
-from mien.faces import AGE_BIN_NAMES, AGE_BINS, SPLITS, VOCABULARIES
+from mien.faces import AGE_BIN_NAMES, AGE_BINS, EXPRESSIONS, SPLITS, VOCABULARIES
 from mien.tasks.imbalance import age_histogram
 
 #: Years between the ages of one picture beyond which a label is plainly wrong.
 FAR = 5.0
+FEELINGS = ("valence", "arousal")
 Findings = dict[str, Any]
 
 
@@ -43,6 +44,9 @@ def inspect_manifest(
         "counts": labels.counts(),
         "age": labels.ages(),
         "imbalance": labels.imbalance(),
+        "feelings": {name: spread(manifest.numbers(name)) for name in FEELINGS if manifest.has(name)},
+        "votes": votes(manifest),
+        "landmarks": landmarks(manifest),
         "unreadable": [
             {"path": paths[row], "archive": archives[row], "reason": reason}
             for row, reason in thumbnails.failed.items()
@@ -55,6 +59,57 @@ def inspect_manifest(
         findings["duplicates"], conflicts = _about_duplicates(found, labels, paths)
         findings["duplicates"]["settings"] = settings.model_dump()
     return Inspection(findings, conflicts)
+
+
+def spread(values: np.ndarray) -> Findings:
+    """Of numbers (N,), NaN where missing: how many, mean, standard deviation, quartiles, range, how many are 0."""
+    known = values[~np.isnan(values)].astype(np.float64)
+    low, first, median, third, high = np.quantile(known, (0, 0.25, 0.5, 0.75, 1)).tolist()
+    return {
+        "count": len(known),
+        "missing": len(values) - len(known),
+        "mean": float(known.mean()),
+        "deviation": float(known.std()),
+        "lowest": low,
+        "quartiles": [first, median, third],
+        "highest": high,
+        "zero": int((known == 0).sum()),
+    }
+
+
+def votes(manifest: Manifest) -> Findings | None:
+    """Of faces with votes: how many have a tie, or most raters unsure, and the mean share of the winner."""
+    if not manifest.has("expression_votes"):
+        return None
+    of = manifest.votes()
+    of = of[~np.isnan(of).any(axis=1)]
+    best = of.max(axis=1)
+    tied = (of == best[:, None]).sum(axis=1) > 1
+    return {
+        "faces": len(of),
+        "tied": int(tied.sum()),
+        "unsure": int((~tied & (of.argmax(axis=1) >= len(EXPRESSIONS))).sum()),
+        "agreement": float((best / of.sum(axis=1)).mean()),
+    }
+
+
+def landmarks(manifest: Manifest) -> Findings | None:
+    """How many faces have landmarks, and of how many a landmark lies outside the picture, at all and by a tenth of it.
+
+    Such points are kept: a chin below the edge is where it is. Where the pictures' sizes are unknown, so are these.
+    """
+    if not manifest.has("landmarks"):
+        return None
+    points = manifest.landmarks()
+    size = np.stack([manifest.numbers("width"), manifest.numbers("height")], axis=1)
+    size = np.where(np.isnan(size) & bool(manifest.crop.size), np.float32(manifest.crop.size), size)
+    beyond = np.maximum(-0.5 - points, points - (size[:, None] - 0.5)).max(axis=(1, 2)) / size.max(axis=1)
+    has, sized = ~np.isnan(points).any(axis=(1, 2)), ~np.isnan(size).any()
+    return {
+        "faces": int(has.sum()),
+        "outside": int((beyond > 0).sum()) if sized else None,
+        "far_outside": int((beyond > 0.1).sum()) if sized else None,
+    }
 
 
 class Labels:

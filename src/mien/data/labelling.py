@@ -113,4 +113,6 @@ def _corrected(face: Face, column: str, value: Any) -> Face:
     if label == "age" and new is not None:
         low, high = face.age or (new, new)
         new = {"age": (new, new), "age_low": (new, high), "age_high": (low, new)}[column]
+    if label == "expression":  # the raters' votes would outvote the correction
+        face = replace(face, expression_votes=None)
     return replace(face, **{label: new}, extra={**face.extra, f"{label}_from": "corrected"})

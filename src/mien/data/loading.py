@@ -43,6 +43,7 @@ class FaceLoader:
         rank, world: of `world` processes this one is number `rank`; together they read what one process
             would with batches of world x batch.
         weights: (N,) float32, how much each face counts in the losses; by default as `sampling.weights` says.
+        training: False: rows in their order, nothing left out, though faces are augmented.
     """
 
     def __init__(
@@ -59,12 +60,13 @@ class FaceLoader:
         rank: int = 0,
         world: int = 1,
         weights: Tensor | None = None,
+        training: bool | None = None,
     ) -> None:
         for name, values in labels.items():
             if len(values) != len(manifest):
                 raise ValueError(f"labels of {name}: {len(values)} for {len(manifest)} faces")
         self.rejected: dict[int, str] = {}
-        self._training = augment is not None or sampling is not None
+        self._training = augment is not None or sampling is not None if training is None else training
         if self._training and len(manifest) < world:
             raise MienError(f"{len(manifest)} faces cannot be shared by {world} processes; start fewer of them")
         sampling = sampling or Sampling()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mien.data.columns import column_of, extra_array, typed_array
 from mien.data.pictures import Pictures
-from mien.data.schema import LABELS, TRACED, TYPES, WORDS, check
+from mien.data.schema import LABELS, LISTS, TRACED, TYPES, WORDS, check
 from mien.errors import MienError, unknown
 from mien.faces import SPLITS, VOCABULARIES, Crop, Face
 from mien.files import whole
@@ -24,6 +25,8 @@ from mien.files import whole
 #: The table's name in the folder that `mien prepare` makes.
 FILE = "faces.parquet"
 VERSION = 1
+#: Rows of a row group: what a job that goes through a manifest in slices holds of it.
+ROWS = 65_536
 KEY = b"mien"
 
 
@@ -58,7 +61,7 @@ class Manifest:
             table = pq.read_table(file, memory_map=True)
         except (pa.ArrowException, OSError) as error:
             raise MienError(f"{file} is no Parquet file or is damaged: {' '.join(str(error).split())}") from None
-        about = _about(table, file)
+        about = about_manifest(table.schema, file)
         if root is None:
             root = file.parent / about["root"]
         table = check(table.replace_schema_metadata(None), file.name)
@@ -86,8 +89,9 @@ class Manifest:
             "archive": [face.archive for face in faces],
             "age_low": [face.age and face.age[0] for face in faces],
             "age_high": [face.age and face.age[1] for face in faces],
-            "landmarks": [None if face.landmarks is None else face.landmarks.ravel() for face in faces],
         }
+        for name in LISTS:
+            columns[name] = [None if (value := getattr(face, name)) is None else value.ravel() for face in faces]
         for name in (*VOCABULARIES, "valence", "arousal", "person", "split", "source"):
             columns[name] = [getattr(face, name) for face in faces]
         for name in TRACED:
@@ -100,7 +104,7 @@ class Manifest:
             columns["width"] = [width for width, _ in sizes]
             columns["height"] = [height for _, height in sizes]
         arrays = {
-            name: _array(values, TYPES[name])
+            name: typed_array(values, TYPES[name])
             for name, values in columns.items()
             if name == "path" or any(value is not None for value in values)
         }
@@ -108,7 +112,7 @@ class Manifest:
             if name not in arrays:
                 if name in TYPES and not name.endswith("_from"):
                     raise MienError(f"extra column {name!r} bears the name of one of the manifest's own")
-                arrays[name] = _extra([face.extra.get(name) for face in faces])
+                arrays[name] = extra_array([face.extra.get(name) for face in faces])
         if groups is not None:
             numbers = np.asarray(groups, dtype=np.int64)
             arrays["group"] = pa.array(numbers, mask=numbers < 0)
@@ -123,14 +127,11 @@ class Manifest:
         """
         path = Path(path)
         file = path if path.suffix == ".parquet" else path / FILE
-        folder, root = file.parent.resolve(), self.root.resolve()
-        inside = os.path.relpath(root, folder) if root.is_relative_to(folder) else str(root)
-        about = {"version": VERSION, "crop": self.crop.to_dict(), "root": Path(inside).as_posix()}
-        table = self.table.replace_schema_metadata({KEY: json.dumps(about, sort_keys=True).encode()})
+        table = self.table.replace_schema_metadata(metadata(self.root, self.crop, file.parent))
         # Paths and hashes differ in every row: a dictionary of them would be the column again.
-        plain = [name for name in table.column_names if name not in ("path", "sha256", "landmarks")]
+        plain = [name for name in table.column_names if name not in ("path", "sha256", *LISTS)]
         with whole(file) as beside:
-            pq.write_table(table, beside, compression="zstd", use_dictionary=plain)
+            pq.write_table(table, beside, compression="zstd", use_dictionary=plain, row_group_size=ROWS)
         return file
 
     def __len__(self) -> int:
@@ -149,6 +150,10 @@ class Manifest:
     def where(self, mask: np.ndarray) -> Manifest:
         """The faces where `mask` (N,) is true."""
         return self._with(self.table.filter(pa.array(np.asarray(mask, dtype=bool))))
+
+    def slice(self, start: int, stop: int, columns: Sequence[str] | None = None) -> Manifest:
+        """The faces from `start` to before `stop`, with all columns: what `Slices.slice` gives of a file."""
+        return self._with(self.table.slice(start, max(stop - start, 0)))
 
     def split(self, name: str) -> Manifest:
         """The faces of one split; `all` gives every face.
@@ -203,21 +208,29 @@ class Manifest:
 
     def landmarks(self) -> np.ndarray:
         """(N, 68, 2) float32 in pixels of the stored pictures, NaN where unknown."""
-        points = np.full((len(self), 136), np.nan, dtype=np.float32)
-        if "landmarks" in self.table.column_names:
-            column = self.table["landmarks"]
-            known = pc.is_valid(column).to_numpy()
+        return self._lists("landmarks").reshape(-1, 68, 2)
+
+    def votes(self) -> np.ndarray:
+        """(N, 10) float32: how many raters said each of `faces.VOTES`, NaN where a face has no votes."""
+        return self._lists("expression_votes")
+
+    def _lists(self, name: str) -> np.ndarray:
+        values = np.full((len(self), LISTS[name].list_size), np.nan, dtype=np.float32)
+        if name in self.table.column_names:
+            column = self.table[name]
             flat = pc.list_flatten(column).to_numpy()  # leaves missing rows out
-            points[known] = flat.reshape(-1, 136)
-        return points.reshape(-1, 68, 2)
+            values[pc.is_valid(column).to_numpy()] = flat.reshape(-1, values.shape[1])
+        return values
 
     def columns(self, names: Iterable[str]) -> dict[str, np.ndarray]:
-        """Columns as `Task.encode` takes them: words as codes, numbers float32, landmarks (N, 68, 2)."""
+        """Columns as `Task.encode` takes them: words as codes, numbers float32, landmarks (N, 68, 2), votes (N, 10)."""
         return {name: self._column(name) for name in names}
 
     def _column(self, name: str) -> np.ndarray:
         if name == "landmarks":
             return self.landmarks()
+        if name in LISTS:
+            return self._lists(name)
         return self.codes(name) if name in WORDS else self.numbers(name)
 
     def groups(self) -> np.ndarray:
@@ -233,12 +246,13 @@ class Manifest:
         """One face; what is no column of a manifest stands in `extra`."""
         values = {name: self.table[name][row].as_py() for name in self.table.column_names}
         plain = (*VOCABULARIES, "valence", "arousal", "person", "split", "source")
-        points = values.get("landmarks")
+        points, votes = values.get("landmarks"), values.get("expression_votes")
         return Face(
             path=values["path"],
             archive=values.get("archive"),
             age=None if values.get("age_low") is None else (values["age_low"], values["age_high"]),
             landmarks=None if points is None else np.array(points, dtype=np.float32).reshape(68, 2),
+            expression_votes=None if votes is None else np.array(votes, dtype=np.float32),
             extra={name: value for name, value in values.items() if name not in TYPES},
             **{name: values.get(name) for name in plain},
         )
@@ -253,19 +267,7 @@ class Manifest:
 
         Where the pictures lie does not enter, but a face whose picture's hash is unknown enters by its path.
         """
-        digest = hashlib.sha256(f"{VERSION} {len(self)}".encode())
-        if self.has("sha256") and not self.table["sha256"].null_count:
-            for chunk in self.table["sha256"].chunks:
-                digest.update(chunk.buffers()[1][32 * chunk.offset :][: 32 * len(chunk)])
-        else:
-            for picture, path in zip(self.strings("sha256"), self.strings("path"), strict=True):
-                digest.update(picture if picture is not None else path.encode())
-        for name in (*LABELS, "split"):
-            if self.has(name):
-                values = self._column(name)
-                digest.update(name.encode())
-                digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
-        return digest.hexdigest()
+        return content_hash(len(self), lambda _: [self])
 
     def with_columns(self, columns: Mapping[str, Any]) -> Manifest:
         """A manifest with columns added or replaced: arrays, lists or Arrow arrays of N values.
@@ -279,7 +281,7 @@ class Manifest:
         for name, values in columns.items():
             if len(values) != len(self):
                 raise MienError(f"column {name} has {len(values):,} values for {len(self):,} faces")
-            array = _column_array(name, values)
+            array = column_of(name, values)
             if name in table.column_names:
                 table = table.set_column(table.column_names.index(name), name, array)
             else:
@@ -321,9 +323,43 @@ class Manifest:
         return cls(check(table, "the joined manifest"), root, crop)
 
 
-def _about(table: pa.Table, file: Path) -> dict[str, Any]:
-    """The manifest's own entry in the schema's metadata."""
-    entry = (table.schema.metadata or {}).get(KEY)
+def content_hash(count: int, parts: Callable[[Sequence[str]], Iterable[Manifest]]) -> str:
+    """`Manifest.hash` of `count` faces; `parts(names)` gives them in consecutive parts with at least these columns."""
+    digest = hashlib.sha256(f"{VERSION} {count}".encode())
+    for part in parts(["path", "sha256"]):
+        if part.has("sha256") and not part.table["sha256"].null_count:
+            for chunk in part.table["sha256"].chunks:
+                digest.update(chunk.buffers()[1][32 * chunk.offset :][: 32 * len(chunk)])
+        else:
+            for picture, path in zip(part.strings("sha256"), part.strings("path"), strict=True):
+                digest.update(picture if picture is not None else path.encode())
+    for name in (*LABELS, "split"):
+        if any(part.has(name) for part in parts([name])):
+            digest.update(name.encode())
+            for part in parts([name]):
+                values = part._column(name)
+                digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+def metadata(root: Path, crop: Crop, folder: Path) -> dict[bytes, bytes]:
+    """The metadata of the schema of a manifest's file in `folder`; `about_manifest` reads it back.
+
+    Pictures in or under `folder` are named relative to it: it may be moved.
+    """
+    folder, root = folder.resolve(), root.resolve()
+    inside = os.path.relpath(root, folder) if root.is_relative_to(folder) else str(root)
+    about = {"version": VERSION, "crop": crop.to_dict(), "root": Path(inside).as_posix()}
+    return {KEY: json.dumps(about, sort_keys=True).encode()}
+
+
+def about_manifest(schema: pa.Schema, file: Path) -> dict[str, Any]:
+    """The manifest's own entry in the metadata of its file's schema: crop, root, version.
+
+    Raises:
+        MienError: there is none, it is damaged, or of a later version.
+    """
+    entry = (schema.metadata or {}).get(KEY)
     if entry is None:
         raise MienError(
             f"{file} is a table, but no manifest; make one of it with "
@@ -338,37 +374,6 @@ def _about(table: pa.Table, file: Path) -> dict[str, Any]:
     if version > VERSION:
         raise MienError(f"{file} is of version {version}, this mien reads up to {VERSION}; install a newer one")
     return about
-
-
-def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
-    if pa.types.is_dictionary(kind):
-        return pa.array(values, pa.string()).dictionary_encode()
-    return pa.array(values, kind)
-
-
-def _extra(values: list[Any]) -> pa.Array:
-    """An extra column: of one type where its values are, else as text."""
-    try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if value is None else str(value) for value in values])
-
-
-def _column_array(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
-    if isinstance(values, (pa.Array, pa.ChunkedArray)):
-        return values
-    if isinstance(values, np.ndarray):
-        if name in WORDS and np.issubdtype(values.dtype, np.integer):
-            words = pa.array(WORDS[name])
-            return pa.DictionaryArray.from_arrays(pa.array(values.astype(np.int32), mask=values < 0), words)
-        if name == "group":
-            return pa.array(values.astype(np.int64), mask=values < 0)
-        if name == "landmarks":
-            points = np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
-            known = ~np.isnan(points.reshape(-1, 136)).all(axis=1)
-            return pa.FixedSizeListArray.from_arrays(pa.array(points), type=TYPES[name], mask=pa.array(~known))
-        return pa.array(values, from_pandas=np.issubdtype(values.dtype, np.floating))
-    return _array(list(values), TYPES[name]) if name in TYPES else _extra(list(values))
 
 
 def _moved(table: pa.Table, below: str) -> pa.Table:

@@ -8,7 +8,7 @@ import re
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from mien.data.align import CHIP, crop_face, move_points
+from mien.data.align import CHIP, WINDOWS, crop_face, crop_matrix, move_points, seen, window
 from mien.data.archives import is_compressed_tar, open_tree
 from mien.data.duplicates import Thumbnails, find_duplicates
 from mien.data.labelling import correct, given_splits
@@ -26,8 +26,8 @@ from mien.data.pictures import MIN_SIDE, Pictures, decode, encode, sha256
 from mien.data.schema import LABELS
 from mien.data.similarity import SIDE, thumbnail
 from mien.data.sources import SOURCES, Made, Rejected, Source
-from mien.data.splits import assign_splits, combine_groups
-from mien.errors import MienError
+from mien.data.splits import combine_groups, split_rest
+from mien.errors import MienError, PictureError
 from mien.faces import SPLITS, Crop, Face
 from mien.files import whole
 from mien.progress import Progress
@@ -35,8 +35,8 @@ from mien.progress import Progress
 REJECTED, UNMATCHED = "rejected.csv", "unmatched.csv"
 #: The comment at the end of the archives written here; only what bears it is ever removed.
 MARK = b"written by mien prepare"
-#: Side of faces cut from photos, as in UTKFace.
-CUT_SIZE = 200
+#: Least part of a cut face that shows its picture: points that leave less are wrong.
+LEAST_SEEN = 0.5
 #: They wait for the disk together, and decode large pictures side by side.
 THREADS = 4
 #: Pictures that are in work at one time; more would only fill the memory.
@@ -109,16 +109,20 @@ def prepare(
     splits: str | Path | None = None,
     corrections: str | Path | None = None,
     seed: int = 0,
-    size: int = CUT_SIZE,
+    size: int | None = None,
+    margin: float = CHIP.margin,
     align: bool | None = None,
+    locate: Locate | None = None,
     show: bool = True,
 ) -> Prepared:
     """Make the folder `out`: `faces.parquet`, `rejected.csv`, and `pictures.zip` where pictures are written.
 
-    Pictures stay where they are, unless they are drawn, cut from photos to `size` pixels (`align`; by default
-    where a source of photos has points), or packed in a tar.gz. Splits come from the table `splits`, else by
-    age bin and gender, with persons and near-identical pictures on one side, seeded. What was in `out` before
-    stays until all is written.
+    Pictures stay where they are, unless they are drawn, packed in a tar.gz, or cut to the canonical crop, `size`
+    pixels wide (`align`; by default wherever a source has its faces otherwise and has points, or a known crop of
+    its own) and with `margin` of the crop's side around it. `locate` finds the points of faces that have none. Splits
+    come from the table `splits`, else by age bin (or expression) and gender,
+    with persons and near-identical pictures on one side, seeded. What was in `out` before stays until all is
+    written.
 
     Raises:
         MienError: nothing at `path`, nothing of the source's layout, no readable picture, or a fault in
@@ -126,14 +130,14 @@ def prepare(
     """
     path, out = Path(path), Path(out)
     items, made, total = _items(source, path)
-    cut = _cut(source, items, made, size, align)
+    cut = _cut(source, items, made, size or source.cut_size, margin, align, locate is not None)
     keep = made or cut is not None or is_compressed_tar(path)
     root = path if path.is_dir() else path.parent
     # A new name: the manifest that stands in `out` keeps its pictures until it is replaced itself.
     packed = out / _free_name(out) if keep else None
     with tempfile.TemporaryFile() as thumbnails:
         gathered = _Gathered(thumbnails)
-        read = _Reader(Pictures(root), cut, keep)
+        read = _Reader(Pictures(root), source.crop, cut, keep, locate)
         if packed is None:
             _gather(items, read, gathered, total, show)
         else:
@@ -146,7 +150,8 @@ def prepare(
             root = out
         try:
             _require_faces(gathered, source, path)
-            manifest, unmatched = _manifest(gathered, root, cut or source.crop, made, splits, corrections, seed, show)
+            crop = cut or source.crop
+            manifest, unmatched = _manifest(gathered, root, crop, made, splits, corrections, seed, show)
             with whole(out / REJECTED) as beside:
                 _write(beside, gathered.rejected)
                 file = manifest.save(out)
@@ -183,14 +188,14 @@ def _manifest(
         groups = combine_groups(groups, _near_identical(gathered, show))
     crop = _measured(crop, gathered.sizes)
     manifest = Manifest.from_faces(faces, root, crop, sha256=gathered.hashes, sizes=gathered.sizes, groups=groups)
-    if splits is None and not manifest.has("split"):
-        ages = (manifest.numbers("age_low") + manifest.numbers("age_high")) / 2
-        codes = assign_splits(ages, manifest.codes("gender"), groups, seed=seed)
-        manifest = manifest.with_columns({"split": codes})
+    if splits is None:
+        manifest = manifest.with_columns({"split": split_rest(manifest, groups, seed)})
     return manifest, unmatched
 
 
 Item = Face | Rejected | Made
+#: A picture (3, H, W) uint8 and its crop to the face's landmarks (68, 2) in its pixels; raises `PictureError`.
+Locate = Callable[[np.ndarray, Crop], np.ndarray]
 
 
 def _items(source: Source, path: Path) -> tuple[Iterable[Item], bool, int | None]:
@@ -206,29 +211,40 @@ def _items(source: Source, path: Path) -> tuple[Iterable[Item], bool, int | None
     return items, False, len(items)
 
 
-def _cut(source: Source, items: Iterable[Item], made: bool, size: int, align: bool | None) -> Crop | None:
+def _cut(
+    source: Source, items: Iterable[Item], made: bool, size: int, margin: float, align: bool | None, located: bool
+) -> Crop | None:
     """The crop to which pictures are to be cut, None where they stay as they are."""
     if made or align is False:
         if align:
             raise MienError(f"--align: source {source.name} makes its faces cut already; leave it out")
         return None
-    points = any(isinstance(item, Face) and item.landmarks is not None for item in items)
-    if align and not points:
+    points = located or any(isinstance(item, Face) and item.landmarks is not None for item in items)
+    own = source.crop.template in WINDOWS
+    if align and not points and not own:
         raise MienError(f"--align: no face of source {source.name} has points to align it by; leave it out")
-    if not points or not (align or source.crop.template == "photo"):
+    if not (points or own) or not (align or own or source.crop.template == "photo"):
         return None
     if size < MIN_SIDE:
         raise MienError(f"--size {size}: a crop has at least {MIN_SIDE} px")
-    return Crop(CHIP.template, CHIP.margin, size)
+    if not 0 <= margin <= 1:
+        raise MienError(f"--margin {margin:g}: expected a share of the crop's side from 0 to 1")
+    return Crop(CHIP.template, margin, size)
 
 
 class _Reader:
-    """Reads one item's picture, in any thread; cuts it to `crop` where that is given."""
+    """Reads one item's picture, in any thread; finds points it lacks with `locate` and cuts it from the crop `have`
+    to `crop`, where these are given.
+    """
 
-    def __init__(self, pictures: Pictures, crop: Crop | None, keep: bool) -> None:
+    def __init__(
+        self, pictures: Pictures, have: Crop, crop: Crop | None, keep: bool, locate: Locate | None = None
+    ) -> None:
         self.pictures = pictures
+        self.have = have
         self.crop = crop
         self.keep = keep
+        self.locate = locate
 
     def __call__(self, item: Item) -> _Read | Rejected:
         if isinstance(item, Rejected):
@@ -240,16 +256,47 @@ class _Reader:
             else:
                 data = self.pictures.read(face.path, face.archive)
                 image = decode(data)
+            if self.locate is not None and face.landmarks is None:
+                face = self._located(face, image, self.locate)
             if self.crop is not None:
-                if face.landmarks is None:
-                    return Rejected(face.path, "no points to align it by")
-                image, matrix = crop_face(image, face.landmarks, self.crop)
+                face, image = self._cut(face, image, self.crop)
                 data = encode(image)
-                face = replace(face, landmarks=move_points(face.landmarks, matrix).astype(np.float32))
         except MienError as error:
             return Rejected(face.path, str(error))
         size = (image.shape[2], image.shape[1])
-        return _Read(face, sha256(data), size, thumbnail(image), data if self.keep else None)
+        return _Read(face, sha256(data), size, thumbnail(self._inner(image)), data if self.keep else None)
+
+    def _located(self, face: Face, image: np.ndarray, locate: Locate) -> Face:
+        """The face with the points that `locate` finds; without, where it finds none and they are not cut by."""
+        try:
+            points = locate(image, self.have).astype(np.float32)
+        except PictureError:
+            if self.crop is not None and self.have.template not in WINDOWS:
+                raise
+            return face
+        return replace(face, landmarks=points, extra={**face.extra, "landmarks_from": "landmarker"})
+
+    def _inner(self, image: np.ndarray) -> np.ndarray:
+        """A cut picture without its margin: black around them makes all faces alike."""
+        if self.crop is None or not self.crop.margin:
+            return image
+        edge = round(self.crop.size * self.crop.margin / (1 + 2 * self.crop.margin))
+        return np.ascontiguousarray(image[:, edge : image.shape[1] - edge, edge : image.shape[2] - edge])
+
+    def _cut(self, face: Face, image: np.ndarray, crop: Crop) -> tuple[Face, np.ndarray]:
+        """The face cut by its points, or else by what is known of all pictures of its data set."""
+        _, height, width = image.shape
+        where = window(self.have.template, width, height) if face.landmarks is None else face.landmarks
+        if where is None:
+            raise PictureError("no points to align it by")
+        plain = Crop(crop.template, 0.0, crop.size)  # what lies around the face may be missing
+        if (share := seen(crop_matrix(where, plain), plain, width, height)) < LEAST_SEEN:
+            raise PictureError(f"cut by its points, {1 - share:.0%} of the face would lie outside the picture")
+        # A crop ends close to the face: black corners in nearly every picture would give the data set away.
+        image, matrix = crop_face(image, where, crop, mirror=self.have.template in WINDOWS)
+        if face.landmarks is not None:
+            face = replace(face, landmarks=move_points(face.landmarks, matrix).astype(np.float32))
+        return face, image
 
 
 def _gather(

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mien.data.manifest import Manifest
 from mien.data.transforms import face_seed
+from mien.errors import MienError
 from mien.faces import RACES, age_bin
 from mien.tasks.imbalance import age_histogram, inverse_weights, lds_weights, weights_of
 
@@ -21,24 +22,27 @@ class Sampling(BaseModel):
     """How an epoch draws faces, and how their losses are weighted.
 
     An epoch has as many faces as the manifest. `uniform` shows each once. `age` and `age_race` show faces
-    of rare ages (of `AGE_BINS`), or of rare ages and races, more often and others less; faces without these
-    labels stay as they are.
+    of rare ages (of `AGE_BINS`), or of rare ages and races, more often and others less, `expression` those of
+    rare expressions; faces without these labels stay as they are.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    by: Literal["uniform", "age", "age_race"] = Field(default="uniform", description="what is balanced")
+    by: Literal["uniform", "age", "age_race", "expression"] = Field(default="uniform", description="what is balanced")
     balance: float = Field(default=1.0, ge=0, le=1, description="from 0, as found, to 1, all groups equally often")
     at_most: float = Field(default=10.0, ge=1, description="times that a face is shown in an epoch, on average")
-    weights: Literal["none", "inverse", "root", "lds"] = Field(
+    weights: Literal["none", "inverse", "root", "lds", "reliability"] = Field(
         default="none",
-        description="losses weighted by age: 1 / count, 1 / sqrt(count), with neighbouring ages (LDS)",
+        description="losses weighted by age: 1 / count, 1 / sqrt(count), with neighbouring ages (LDS); or by what "
+        "`mien relabel` takes a face's age to be worth",
     )
 
     def chances(self, manifest: Manifest) -> np.ndarray | None:
         """How often each face is shown in an epoch, on average: (N,) float64 with mean 1; None: each once."""
         if self.by == "uniform" or self.balance == 0:
             return None
+        if self.by == "expression":
+            return balanced_chances(manifest.codes("expression"), self.balance, self.at_most)
         groups = age_bin((manifest.numbers("age_low") + manifest.numbers("age_high")) / 2)
         if self.by == "age_race":
             races = manifest.codes("race")
@@ -49,11 +53,21 @@ class Sampling(BaseModel):
         """What each face's losses are multiplied with: (N,) float32 with mean 1; None: all count alike."""
         if self.weights == "none":
             return None
+        if self.weights == "reliability":
+            return _reliabilities(manifest)
         low, high = manifest.numbers("age_low"), manifest.numbers("age_high")
         histogram = age_histogram(low, high)
         if self.weights == "lds":
             return weights_of(low, high, lds_weights(histogram))
         return weights_of(low, high, inverse_weights(histogram, square_root=self.weights == "root"))
+
+
+def _reliabilities(manifest: Manifest) -> np.ndarray:
+    worth = manifest.numbers("moe_weight")
+    if not np.nansum(worth) > 0:
+        raise MienError("sampling.weights: reliability needs a relabelled manifest; make one with `mien relabel`")
+    result: np.ndarray = np.nan_to_num(worth / np.nanmean(worth), nan=1.0)  # 1: of a joined set without
+    return result
 
 
 def balanced_chances(groups: np.ndarray, balance: float, at_most: float) -> np.ndarray:

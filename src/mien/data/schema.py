@@ -10,15 +10,17 @@ import pyarrow.compute as pc
 
 from mien.data.archives import leads_outside
 from mien.errors import MienError
-from mien.faces import MAX_AGE, MIN_AGE, SPLITS, VOCABULARIES
+from mien.faces import MAX_AGE, MIN_AGE, SPLITS, VOCABULARIES, VOTES
 
 WORD = pa.dictionary(pa.int32(), pa.string())
 #: 68 points as x, y, x, y, ... in pixels of the stored picture.
 LANDMARKS = pa.list_(pa.float32(), 136)
+#: Columns of several numbers a face; a face has all of them or none.
+LISTS: dict[str, pa.DataType] = {"landmarks": LANDMARKS, "expression_votes": pa.list_(pa.float32(), len(VOTES))}
 #: What is learnt of a face, in the order in which `Manifest.hash` reads it.
-LABELS = ("age_low", "age_high", *VOCABULARIES, "valence", "arousal", "landmarks")
+LABELS = ("age_low", "age_high", *VOCABULARIES, "valence", "arousal", *LISTS)
 #: Labels that have a column of provenance, by the column's stem.
-TRACED = ("age", *VOCABULARIES, "valence", "arousal")
+TRACED = ("age", *VOCABULARIES, "expression_votes", "valence", "arousal", "landmarks")
 
 TYPES: dict[str, pa.DataType] = {
     "path": pa.string(),
@@ -31,7 +33,7 @@ TYPES: dict[str, pa.DataType] = {
     **dict.fromkeys(VOCABULARIES, WORD),
     "valence": pa.float32(),
     "arousal": pa.float32(),
-    "landmarks": LANDMARKS,
+    **LISTS,
     "person": pa.string(),
     "group": pa.int64(),
     "split": WORD,
@@ -79,6 +81,8 @@ def check(table: pa.Table, name: str) -> pa.Table:
         _refuse(half, table, "age_low", name, lambda _: "one end of the age is missing; give both or none")
         above = pc.greater(low, high)
         _refuse(above, table, "age_low", name, lambda value: f"{value:g} is above age_high")
+    if "expression_votes" in table.column_names:
+        _check_votes(table, name)
     return table
 
 
@@ -147,6 +151,16 @@ def _check_words(table: pa.Table, column: str, right: Callable[[str], bool], nam
             codes = pa.chunked_array([part.indices for part in values.chunks])
             bad = pc.is_in(codes, pa.array(wrong, codes.type))
             _refuse(bad, table, column, name, lambda value: f"{value!r} {fault}")
+
+
+def _check_votes(table: pa.Table, name: str) -> None:
+    column = table["expression_votes"]
+    votes = np.ones((len(table), len(VOTES)), dtype=np.float32)
+    given = pc.list_flatten(column).to_numpy()  # leaves missing rows out
+    votes[pc.is_valid(column).to_numpy()] = given.reshape(-1, len(VOTES))
+    wrong = ~(np.isfinite(votes) & (votes >= 0)).all(axis=1) | ~votes.any(axis=1)
+    bad = pa.chunked_array([pa.array(wrong)])
+    _refuse(bad, table, "expression_votes", name, lambda value: f"{value} are no votes: 0 or more each, not all 0")
 
 
 def _refuse(bad: pa.ChunkedArray, table: pa.Table, column: str, name: str, why: Callable[..., str]) -> None:

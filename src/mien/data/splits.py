@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.faces import AGE_BINS, GENDERS, SPLITS, age_bin
 
@@ -19,11 +20,14 @@ def assign_splits(
     groups: np.ndarray,
     fractions: Sequence[float] = FRACTIONS,
     seed: int = 0,
+    *,
+    expressions: np.ndarray | None = None,
 ) -> np.ndarray:
     """Codes into `faces.SPLITS`, (N,) int8: the same share of every age bin x gender, no group cut.
 
     `ages` are years (the middle of an interval), NaN where missing; `genders` codes, -1 where missing;
-    `groups` numbers shared by faces that must stay together, negative where a face stands alone. A missing
+    `groups` numbers shared by faces that must stay together, negative where a face stands alone;
+    `expressions` codes, -1 where missing: they take the age bin's place where the age is missing. A missing
     label is a stratum of its own. The same arguments give the same codes.
 
     Groups are placed one by one, large ones first, where their faces are most wanted; the faces that stand
@@ -36,7 +40,10 @@ def assign_splits(
     """
     shares = _checked(fractions)
     random = np.random.default_rng(seed)
-    strata = (age_bin(ages) + 1) * (len(GENDERS) + 1) + np.asarray(genders) + 1
+    bins = age_bin(ages) + 1
+    if expressions is not None:
+        bins = np.where((bins == 0) & (expressions >= 0), len(AGE_BINS) + 1 + expressions, bins)
+    strata = bins * (len(GENDERS) + 1) + np.asarray(genders) + 1
     total = np.bincount(strata, minlength=(len(AGE_BINS) + 1) * (len(GENDERS) + 1))
     groups = combine_groups(groups)
     codes = np.full(len(groups), -1, dtype=np.int8)
@@ -48,6 +55,24 @@ def assign_splits(
         wanted[split] -= np.bincount(strata[codes == split], minlength=len(total))
     codes[alone] = _place_faces(strata[alone], wanted, random)
     return codes
+
+
+def split_rest(manifest: Manifest, groups: np.ndarray, seed: int) -> np.ndarray:
+    """Codes into `faces.SPLITS`, (N,): a manifest's own; all four are made where it has none, the other three where it
+    only tells the test faces."""
+    given = manifest.codes("split")
+    test = given == SPLITS.index("test")
+    rest = np.flatnonzero(~test)
+    if (given[rest] >= 0).any() or not len(rest):
+        return given
+    shares = np.array(FRACTIONS)
+    if test.any():
+        shares[SPLITS.index("test")] = 0.0
+    ages = (manifest.numbers("age_low") + manifest.numbers("age_high")) / 2
+    genders, expressions = manifest.codes("gender")[rest], manifest.codes("expression")[rest]
+    fractions = (shares / shares.sum()).tolist()
+    given[rest] = assign_splits(ages[rest], genders, groups[rest], fractions, seed, expressions=expressions)
+    return given
 
 
 def combine_groups(*columns: np.ndarray) -> np.ndarray:

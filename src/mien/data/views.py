@@ -11,21 +11,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from mien.data.pictures import resize
-
-#: Where each of the 68 iBUG landmarks goes when the picture is mirrored: left and right change places.
-MIRRORED = np.array(
-    [
-        *range(16, -1, -1),  # jaw
-        *range(26, 16, -1),  # brows
-        *range(27, 31),  # bridge of the nose
-        *range(35, 30, -1),  # nostrils
-        *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),  # eyes
-        *range(54, 47, -1),  # outer lips, above
-        *range(59, 54, -1),  # outer lips, below
-        *range(64, 59, -1),  # inner lips, above
-        *range(67, 64, -1),  # inner lips, below
-    ]
-)
+from mien.faces import MIRRORED
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,3 +135,39 @@ def test_crop_is_what_the_user_says():
     assert FolderSource(crop="chip").crop == Crop("chip")
     with pytest.raises(MienError, match="unknown crop 'chap'; did you mean 'chip'"):
         FolderSource(crop="chap")
+
+
+def test_votes_are_ten_columns_or_one_list(pack, tmp_path):
+    names = [
+        f"votes_{name}" for name in ("Neutral", "Happy", "Sad", "Surprise", "Fear", "Disgust", "Anger", "Contempt")
+    ]
+    (tmp_path / "labels.csv").write_text(
+        f"path,expression,valence,arousal,{','.join(names)},votes_unknown,votes_no_face\n"
+        "1.jpg,,0.5,-1,2,7,,,,,,,1,\n"
+        "2.jpg,,,,5,5,0,0,0,0,0,0,0,0\n"
+        "3.jpg,Sad,,,5,4,0,0,0,0,0,0,0,1\n"
+        "4.jpg,Fear,,,,,,,,,,,,\n"
+        "5.jpg,,,,-1,2,,,,,,,,\n"
+        "6.jpg,,,,few,2,,,,,,,,\n"
+    )
+    path = pack("folder", {f"{number}.jpg": b"" for number in range(1, 7)})
+    items = list(FolderSource(tmp_path / "labels.csv").faces(path))
+    first, tied, said, alone = items[:4]
+    assert first.expression_votes.tolist() == [2, 7, 0, 0, 0, 0, 0, 0, 1, 0]
+    assert (first.expression, first.valence, first.arousal) == ("Happy", 0.5, -1)
+    assert first.extra == {"expression_from": "votes"}
+    assert (tied.expression, tied.extra) == (None, {})
+    assert (said.expression, said.extra) == ("Sad", {})  # a word that is given stands above the votes
+    assert (alone.expression, alone.expression_votes) == ("Fear", None)
+    assert "votes [-1.0, 2.0" in items[4].reason
+    assert "column votes_Neutral: 'few' is no number" in items[5].reason
+
+
+def test_votes_from_a_manifest_of_ones_own(pack, tmp_path):
+    votes = [0, 0, 0, 6, 3, 0, 0, 0, 1, 0]
+    table = pa.table({"path": ["1.jpg", "2.jpg"], "expression_votes": pa.array([votes, None], pa.list_(pa.float32()))})
+    pq.write_table(table, tmp_path / "labels.parquet")
+    one, other = FolderSource(tmp_path / "labels.parquet").faces(pack("folder", {"1.jpg": b"", "2.jpg": b""}))
+    assert one.expression_votes.tolist() == votes
+    assert one.expression == "Surprise"
+    assert other.expression_votes is None

@@ -94,12 +94,12 @@ class Canvas:
     pixel in lengths.
     """
 
-    def __init__(self, factors: Factors, body: Anatomy, size: int) -> None:
+    def __init__(self, factors: Factors, body: Anatomy, size: int, margin: float = 0.0) -> None:
         self.factors, self.body, self.size = factors, body, size
         yaw, pitch, roll = (math.radians(angle) for angle in (factors.yaw, factors.pitch, factors.roll))
         self.turn = (math.cos(yaw), math.sin(yaw), math.cos(pitch), math.sin(pitch))
         landmarks = body.landmarks()
-        upright = crop_matrix(self._posed(landmarks), Crop("chip", 0.0, size))
+        upright = crop_matrix(self._posed(landmarks), Crop("chip", margin, size))
         c, s = math.cos(roll), math.sin(roll)
         spin = np.array([[c, -s], [s, c]])
         middle = (size - 1) / 2

@@ -15,20 +15,22 @@ from mien.errors import MienError
 SIZES = (32, 512)
 
 
-def draw(factors: Factors, size: int = 112) -> tuple[np.ndarray, np.ndarray]:
+def draw(factors: Factors, size: int = 112, margin: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """The face that `factors` describe: its picture (3, size, size) uint8 RGB and its 68 landmarks.
 
     Landmarks are (68, 2) float32 in iBUG's order, x and y in pixels from the centre of the upper left one,
-    exactly where they are drawn. Without roll the face is aligned by them to the "chip" template. The same
-    face at another size differs only in its pixels.
+    exactly where they are drawn. Without roll the face is aligned by them to the "chip" template, with `margin`
+    of its side around it. The same face at another size differs only in its pixels.
 
     Raises:
-        MienError: `size` is outside 32-512.
+        MienError: `size` is outside 32-512, or `margin` outside 0-1.
     """
+    if not 0 <= margin <= 1:
+        raise MienError(f"margin {margin:g} of a drawn face is outside 0 to 1 of the crop's side")
     if not SIZES[0] <= size <= SIZES[1]:
         raise MienError(f"size {size} of a drawn face is outside {SIZES[0]} to {SIZES[1]} pixels")
     body = anatomy(factors)
-    canvas = Canvas(factors, body, size)
+    canvas = Canvas(factors, body, size, margin)
     paint_background(canvas)
     paint_body(canvas)
     paint_skin(canvas)

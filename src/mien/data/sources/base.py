@@ -12,7 +12,7 @@ import numpy as np
 
 from mien.data.archives import Tree, open_tree
 from mien.data.pictures import is_picture
-from mien.faces import RACE_OF_RACE7, VOCABULARIES, Crop, Face
+from mien.faces import EXPRESSIONS, RACE_OF_RACE7, VOCABULARIES, Crop, Face
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Source(ABC):
     """Reads one data set's layout from a folder, a zip or a tar.
 
     `options` names those options of `mien prepare` that the constructor takes; a file or count that it is not
-    given is None.
+    given is None. `cut_size` is the side in pixels of faces that are cut from its pictures.
     """
 
     name: ClassVar[str]
@@ -45,6 +45,7 @@ class Source(ABC):
     layout: ClassVar[str]
     crop: Crop
     options: ClassVar[tuple[str, ...]] = ()
+    cut_size: ClassVar[int] = 200  # as wide as UTKFace's
 
     @abstractmethod
     def read(self, tree: Tree, beside: Path) -> Iterator[Face | Rejected]:
@@ -100,6 +101,12 @@ def word(column: str, value: Any) -> str | None:
         return None
     key = text.casefold().replace("_", " ")
     return next((right for right in VOCABULARIES[column] if right.casefold().replace("_", " ") == key), text)
+
+
+def plurality(votes: np.ndarray) -> str | None:
+    """What most raters said, of votes (10,) for each of `faces.VOTES`; None for a tie, "unknown" and "no face"."""
+    best = np.flatnonzero(votes == votes.max())
+    return EXPRESSIONS[best[0]] if len(best) == 1 and best[0] < len(EXPRESSIONS) else None
 
 
 def race_labels(race7: str | None) -> dict[str, Any]:

@@ -53,6 +53,8 @@ def sample(seed: int, number: int, each: int = 4) -> Factors:
 class DrawnSource(Source):
     """Draws `count` faces of `size` pixels; each person is drawn `each` times, at different ages.
 
+    `margin` is what is shown around the canonical crop, as a share of its side.
+
     Raises:
         MienError: a count, number or size that cannot be drawn.
     """
@@ -62,17 +64,19 @@ class DrawnSource(Source):
     terms: ClassVar[str] = "none: nobody is shown"
     where: ClassVar[str] = "made by mien itself, in any number"
     layout: ClassVar[str] = "needs no data"
-    options: ClassVar[tuple[str, ...]] = ("count", "seed", "size")
+    options: ClassVar[tuple[str, ...]] = ("count", "seed", "size", "margin")
 
-    def __init__(self, count: int = 2000, seed: int = 0, size: int = 112, each: int = 4) -> None:
+    def __init__(self, count: int = 2000, seed: int = 0, size: int = 112, each: int = 4, margin: float = 0.0) -> None:
         if count < 1 or each < 1:
             raise MienError(f"{count} drawn faces, {each} of each person: both numbers start at 1")
         if seed < 0:
             raise MienError(f"seed {seed} of drawn faces is negative; a seed is 0 or more")
         if not SIZES[0] <= size <= SIZES[1]:
             raise MienError(f"size {size} of drawn faces is outside {SIZES[0]} to {SIZES[1]} pixels")
-        self.count, self.seed, self.size, self.each = count, seed, size, each
-        self.crop = Crop("chip", 0.0, size)
+        if not 0 <= margin <= 1:
+            raise MienError(f"margin {margin:g} of drawn faces is outside 0 to 1 of the crop's side")
+        self.count, self.seed, self.size, self.each, self.margin = count, seed, size, each, margin
+        self.crop = Crop("chip", margin, size)
 
     @classmethod
     def recognises(cls, names: list[str]) -> bool:
@@ -87,7 +91,7 @@ class DrawnSource(Source):
         """The faces with their pictures, one by one; `path` is not looked at."""
         for number in range(self.count):
             factors = sample(self.seed, number, self.each)
-            image, landmarks = draw(factors, self.size)
+            image, landmarks = draw(factors, self.size, self.margin)
             yield Made(face_of(factors, f"{number:06d}.jpg", landmarks), image)
 
 

@@ -11,11 +11,13 @@ import numpy as np
 
 from mien.data.archives import Tree
 from mien.data.schema import TRACED, TYPES
-from mien.data.sources.base import Rejected, Source, index_by, last_part, pictures_of, race_labels, word
+from mien.data.sources.base import Rejected, Source, index_by, last_part, pictures_of, plurality, race_labels, word
 from mien.data.sources.tables import Row, Rows, read_table
 from mien.errors import MienError, unknown
-from mien.faces import VOCABULARIES, Crop, Face
+from mien.faces import VOCABULARIES, VOTES, Crop, Face
 
+#: `votes_Neutral` ... `votes_Contempt`, `votes_unknown`, `votes_no_face`.
+VOTE_COLUMNS = tuple(f"votes_{name.replace(' ', '_')}" for name in VOTES)
 NUMBERS = ("age", "age_low", "age_high", "valence", "arousal")
 #: Columns that `mien prepare` finds out itself; in a label file they are passed over.
 FOUND = ("archive", "sha256", "width", "height", "source")
@@ -104,17 +106,30 @@ def face_of(name: str, row: Row) -> Face:
     values["age"] = (low, high) if low is not None else None if exact is None else (exact, exact)
     for column in VOCABULARIES:
         values[column] = word(column, row.get(column))
+    values["expression_votes"] = _votes(row)
+    if values["expression_votes"] is not None and values["expression"] is None:
+        values["expression"] = plurality(values["expression_votes"])
     for column in ("person", "split"):
         values[column] = None if row.get(column) is None else str(row.get(column))
     if row.get("landmarks") is not None:
         values["landmarks"] = np.array(row.get("landmarks"), dtype=np.float32).reshape(-1, 2)
-    known = {"path", "landmarks", *FOUND, *NUMBERS, *values}
+    known = {"path", "landmarks", *FOUND, *NUMBERS, *VOTE_COLUMNS, *values}
     extra = {column: value for column, value in row.values.items() if column not in known}
     if values["race"] is None and values["race7"] is not None:
         derived = race_labels(values["race7"])
         values["race"] = derived["race"]
         extra |= derived["extra"]
+    if values["expression"] is not None and row.get("expression") is None:
+        extra["expression_from"] = "votes"
     return Face(path=name, extra=extra, **values)
+
+
+def _votes(row: Row) -> np.ndarray | None:
+    """The votes of a row, (10,): ten columns, an empty cell being 0, or a list of ten; None where there are none."""
+    if row.get("expression_votes") is not None:
+        return np.array(row.get("expression_votes"), dtype=np.float32)
+    votes = [_number(column, row.get(column)) for column in VOTE_COLUMNS]
+    return None if all(vote is None for vote in votes) else np.array([vote or 0.0 for vote in votes], np.float32)
 
 
 def _number(column: str, value: Any) -> float | None:
@@ -128,10 +143,11 @@ def _check_columns(rows: Rows) -> None:
     rows.need("path")
     if "group" in rows.columns:
         raise MienError(f"{rows.name} has a column group, which mien makes itself; call it person")
-    labels = {"age", *NUMBERS, *VOCABULARIES, *TYPES, *(f"{name}_from" for name in TRACED)}
-    near = [column for column in rows.columns if column.lower() in labels and column not in labels]
+    labels = {"age", *NUMBERS, *VOCABULARIES, *VOTE_COLUMNS, *TYPES, *(f"{name}_from" for name in TRACED)}
+    right = {label.lower(): label for label in labels}
+    near = [column for column in rows.columns if column not in labels and column.lower() in right]
     if near:
-        raise MienError(f"{rows.name} has a column {near[0]!r}; mien's is spelled {near[0].lower()!r}")
+        raise MienError(f"{rows.name} has a column {near[0]!r}; mien's is spelled {right[near[0].lower()]!r}")
 
 
 def _fold(path: str) -> str:

@@ -1,0 +1,43 @@
+"""Python and numpy values as the Arrow columns of a manifest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mien.data.schema import LISTS, TYPES, WORDS
+
+
+def typed_array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """Values, None for missing, as a column of a manifest's type."""
+    if pa.types.is_dictionary(kind):
+        return pa.array(values, pa.string()).dictionary_encode()
+    return pa.array(values, kind)
+
+
+def extra_array(values: list[Any]) -> pa.Array:
+    """A column that is none of a manifest's: of one type where its values are, else as text."""
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if value is None else str(value) for value in values])
+
+
+def column_of(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
+    """What a caller hands in for the column `name`, as `Manifest.with_columns` takes it, as an Arrow column."""
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return values
+    if isinstance(values, np.ndarray):
+        if name in WORDS and np.issubdtype(values.dtype, np.integer):
+            words = pa.array(WORDS[name])
+            return pa.DictionaryArray.from_arrays(pa.array(values.astype(np.int32), mask=values < 0), words)
+        if name == "group":
+            return pa.array(values.astype(np.int64), mask=values < 0)
+        if name in LISTS:
+            numbers = np.ascontiguousarray(values, dtype=np.float32).reshape(len(values), -1)
+            gone = pa.array(np.isnan(numbers).all(axis=1))
+            return pa.FixedSizeListArray.from_arrays(pa.array(numbers.reshape(-1)), type=LISTS[name], mask=gone)
+        return pa.array(values, from_pandas=np.issubdtype(values.dtype, np.floating))
+    return typed_array(list(values), TYPES[name]) if name in TYPES else extra_array(list(values))
