@@ -17,6 +17,8 @@ from mien.metrics.agreement import confusion
 from mien.models.checkpoint import save_estimator
 from mien.models.estimator import Estimator
 from mien.objectives.base import Objective, Reduce, Terms, averaged
+from mien.tasks.age import AgeTask
+from mien.tasks.base import Task
 from mien.tasks.categorical import CategoricalTask
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class EstimatorSettings(BaseModel):
     group_dro_rate: float = Field(default=0.01, gt=0, description="how fast the groups' weights move")
     choose: str | None = Field(
         default=None,
-        description="figure on `select` that picks the best epoch; age/mae, else the first task's accuracy",
+        description="figure on `select` that picks the best epoch; age/mae, expression/accuracy, or the first task's",
     )
 
 
@@ -47,7 +49,8 @@ class EstimatorObjective(Objective):
 
     Group DRO (Sagawa et al., 2020, https://arxiv.org/abs/1911.08731): each group's weight q_g grows with its loss,
     q_g <- q_g exp(rate x loss_g), normalised; a face of group g counts q_g / p_g, p_g being the group's share of the
-    training faces. Faces of unknown group count 1. The loss that moves q is the first task's, the age if there is one.
+    training faces. Faces of unknown group count 1. The loss that moves q is the age's, else the expression's, else
+    the first task's.
     """
 
     player = "estimator"
@@ -67,8 +70,8 @@ class EstimatorObjective(Objective):
         self.freeze_backbone = freeze_backbone
         self._judged: dict[str, tuple[dict[str, np.ndarray], Tensor]] = {}
         names = list(estimator.tasks)
-        self.leading = "age" if "age" in names else names[0]
-        figure = settings.choose or ("age/mae" if self.leading == "age" else f"{self.leading}/accuracy")
+        self.leading = next((name for name in ("age", "expression") if name in names), names[0])
+        figure = settings.choose or f"{self.leading}/{_first_figure(estimator.task(self.leading))}"
         self.chooses = (figure, not figure.endswith(("accuracy", "f1", "ccc")))
         self._shares = None if group_shares is None else torch.as_tensor(group_shares, dtype=torch.float32)
         groups = 0 if self._shares is None else len(self._shares)
@@ -104,7 +107,7 @@ class EstimatorObjective(Objective):
         if self._frozen:
             # Frozen means the statistics of its normalisation too.
             self.estimator.backbone.eval()
-        outputs = self.estimator(batch.images)
+        outputs = self.estimator(batch.images, batch.landmarks)
         weights = self._face_weights(batch)
         terms: Terms = {}
         for name in self.estimator.tasks:
@@ -154,7 +157,8 @@ class EstimatorObjective(Objective):
             labels: dict[str, list[Tensor]] = {name: [] for name in estimator.tasks}
             device = next(estimator.parameters()).device
             for batch in self.select.epoch():
-                outputs = estimator(batch.to(device).images)
+                seen = batch.to(device)
+                outputs = estimator(seen.images, seen.landmarks)
                 for name in estimator.tasks:
                     labels[name].append(batch.labels[name])
                     for key, value in outputs[name].items():
@@ -176,14 +180,10 @@ class EstimatorObjective(Objective):
         drawn: dict[str, Any] = {}
         for name, (columns, labels) in self._judged.items():
             task = self.estimator.task(name)
-            known = task.labelled(labels).numpy()
             if isinstance(task, CategoricalTask):
-                codes = {word: code for code, word in enumerate(task.classes)}
-                said = np.array([codes[word] for word in columns[name][known]], dtype=np.int64)
-                true = (labels.argmax(1) if labels.ndim == 2 else labels).numpy()[known]
-                drawn[f"select/{name}"] = figures.confusion(
-                    confusion(true, said, len(codes)).tolist(), task.classes, name
-                )
+                true, said = task.hard(labels), task.codes(columns)
+                matrix = confusion(true[true >= 0], said[true >= 0], len(task.classes))
+                drawn[f"select/{name}"] = figures.confusion(matrix.tolist(), task.classes, name)
             elif name == "age":
                 low, high = labels.numpy().T
                 exact = low == high
@@ -202,3 +202,10 @@ class EstimatorObjective(Objective):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._q = torch.tensor(state["q"], dtype=torch.float32)
+
+
+def _first_figure(task: Task) -> str:
+    """The figure of `Task.metrics` that chooses where a recipe names none."""
+    if isinstance(task, AgeTask):
+        return "mae"
+    return "accuracy" if isinstance(task, CategoricalTask) else "ccc"

@@ -12,6 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mien.errors import MienError
+from mien.metrics.agreement import accuracy, confusion, macro_f1
+from mien.metrics.raters import plurality
 from mien.tasks.base import Outputs, State, Task, TaskSettings
 from mien.tasks.calibrate import fit_temperature
 from mien.tasks.head import hidden_layer, precise, summed
@@ -134,11 +136,21 @@ class CategoricalTask(Task):
         return columns | {f"{self.name}_{word}": probabilities[:, i] for i, word in enumerate(self.classes)}
 
     def metrics(self, columns: Mapping[str, np.ndarray], labels: Tensor) -> dict[str, float]:
-        known = self.labelled(labels).cpu().numpy()
-        if not known.any():
-            return {"accuracy": float("nan")}
-        hard = (labels.argmax(1) if labels.ndim == 2 else labels).cpu().numpy()[known]
-        return {"accuracy": float((columns[self.name][known] == np.array(self.classes, dtype=object)[hard]).mean())}
+        """`accuracy` and `macro_f1` over the faces with one likeliest label."""
+        true, said = self.hard(labels), self.codes(columns)
+        known = true >= 0
+        matrix = confusion(true[known], said[known], len(self.classes))
+        return {"accuracy": float(accuracy(matrix)), "macro_f1": float(macro_f1(matrix))}
+
+    def codes(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The decoded answers as codes into `classes`, (N,) int64."""
+        places = {word: code for code, word in enumerate(self.classes)}
+        return np.array([places[word] for word in columns[self.name]], dtype=np.int64)
+
+    def hard(self, labels: Tensor) -> np.ndarray:
+        """The likeliest class of each label, (N,) int64; -1 where it is missing or soft and tied."""
+        values = labels.cpu().numpy()
+        return plurality(values) if values.ndim == 2 else values.astype(np.int64)
 
     def _probabilities(self, labels: Tensor) -> Tensor:
         """Labels without missing ones as probabilities, (n, K) float32."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 from torch import Tensor
 
 from mien.errors import MienError, unknown
@@ -15,6 +16,8 @@ from mien.faces import GENDERS, RACES
 from mien.tasks.age import AgeSettings, AgeTask
 from mien.tasks.base import Outputs, Task, TaskSettings
 from mien.tasks.categorical import CategoricalSettings, CategoricalTask
+from mien.tasks.continuous import ContinuousSettings, ContinuousTask
+from mien.tasks.expression import ExpressionSettings, ExpressionTask
 
 
 class GenderSettings(CategoricalSettings):
@@ -40,11 +43,23 @@ class NestedAgeSettings(AgeSettings):
     )
 
 
-#: Each task's name and how it is made from (its settings, the features' length, the parents' total width).
-TASKS: dict[str, Callable[[Any, int, int], Task]] = {
-    "gender": lambda settings, features, given: CategoricalTask("gender", GENDERS, settings, features, given),
-    "race": lambda settings, features, given: CategoricalTask("race", RACES, settings, features, given),
-    "age": lambda settings, features, given: AgeTask("age", settings, features, given),
+class Kind(NamedTuple):
+    """What stands behind a task's name: the type of its settings, and what makes the task from (its settings, the
+    features' length, the parents' total width)."""
+
+    settings: type[TaskSettings]
+    build: Callable[[Any, int, int], Task]
+
+
+#: To add a task: a field of `TasksSettings` and its line here. A program that uses mien adds the line alone; a recipe
+#: may then name the task.
+TASKS: dict[str, Kind] = {
+    "gender": Kind(GenderSettings, lambda *made: CategoricalTask("gender", GENDERS, *made)),
+    "race": Kind(RaceSettings, lambda *made: CategoricalTask("race", RACES, *made)),
+    "age": Kind(NestedAgeSettings, lambda *made: AgeTask("age", *made)),
+    "expression": Kind(ExpressionSettings, lambda *made: ExpressionTask("expression", *made)),
+    "valence": Kind(ContinuousSettings, lambda *made: ContinuousTask("valence", *made)),
+    "arousal": Kind(ContinuousSettings, lambda *made: ContinuousTask("arousal", *made)),
 }
 
 
@@ -52,18 +67,49 @@ class TasksSettings(BaseModel):
     """Which tasks are learnt; null switches one off (`tasks.race=null` is a race-free model).
 
     The nesting gender -> race -> age is a default: a task that is switched off drops out of it. A `given`
-    that is written down is taken at its word, and naming a task that is off is then an error.
+    that is written down is taken at its word, and naming a task that is off is then an error. Expression,
+    valence and arousal join when they are named (`tasks.expression={}` takes their defaults), and so do those that
+    a program has added to `TASKS`.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="allow")
 
     gender: GenderSettings | None = Field(default_factory=GenderSettings)
     race: RaceSettings | None = Field(default_factory=RaceSettings)
     age: NestedAgeSettings | None = Field(default_factory=NestedAgeSettings)
+    expression: ExpressionSettings | None = None
+    valence: ContinuousSettings | None = None
+    arousal: ContinuousSettings | None = None
 
     def on(self) -> dict[str, TaskSettings]:
         """The settings of the tasks that are switched on."""
-        return {name: value for name in TASKS if (value := getattr(self, name)) is not None}
+        return {name: value for name in TASKS if (value := getattr(self, name, None)) is not None}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _added(cls, values: Any, rest: ModelWrapValidatorHandler[TasksSettings]) -> TasksSettings:
+        """Check tasks that are no fields by `TASKS`; what stands there neither is an unknown setting."""
+        added = {} if not isinstance(values, dict) else {k: v for k, v in values.items() if k not in cls.model_fields}
+        faults: list[InitErrorDetails] = []
+        for name, value in added.items():
+            if name not in TASKS:
+                faults.append({"type": "extra_forbidden", "loc": (name,), "input": value})
+            elif isinstance(value, dict):
+                try:
+                    values = {**values, name: TASKS[name].settings.model_validate(value)}
+                except ValidationError as error:
+                    faults += [
+                        {
+                            "type": one["type"],
+                            "loc": (name, *one["loc"]),
+                            "input": one["input"],
+                            "ctx": one.get("ctx", {}),
+                        }
+                        for one in error.errors()
+                    ]
+        if faults:
+            raise ValidationError.from_exception_data(cls.__name__, faults)
+        return rest(values)
 
     @model_validator(mode="after")
     def _nest(self) -> TasksSettings:
@@ -104,7 +150,7 @@ def build_tasks(settings: TasksSettings, features: int) -> dict[str, Task]:
     tasks: dict[str, Task] = {}
     for name in order:
         width = sum(tasks[parent].width for parent in on[name].given)
-        tasks[name] = TASKS[name](on[name], features, width)
+        tasks[name] = TASKS[name].build(on[name], features, width)
     return tasks
 
 
