@@ -116,7 +116,7 @@ def test_what_is_no_model_is_one_clear_line(tmp_path: Path) -> None:
         (lambda folder: (folder / FACTS).write_text("{"), "damaged"),
         (lambda folder: (folder / WEIGHTS).write_bytes(b"x" * 40), "damaged weights"),
         (lambda folder: (folder / WEIGHTS).unlink(), "incomplete"),
-        (lambda folder: _change(folder, kind="renderer"), "holds 'renderer', expected an estimator"),
+        (lambda folder: _change(folder, kind="renderer"), "holds 'renderer', expected 'estimator'"),
         (lambda folder: _change(folder, format=99), "reads format 1"),
         (lambda folder: save_facts(folder, small({"race": None})), "do not belong together"),
     ],

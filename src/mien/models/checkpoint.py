@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mien.errors import MienError, unknown
 from mien.faces import Crop
 from mien.files import whole, write_json, write_text
+from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
+from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.estimator import Estimator, ModelSettings, build_estimator
+from mien.models.landmarker import Landmarker, LandmarkerSettings
 
 #: Version of the layout of model.json.
 FORMAT = 1
@@ -58,6 +61,106 @@ def save_facts(folder: Path, estimator: Estimator) -> None:
     )
 
 
+def save_landmarker(folder: Path, landmarker: Landmarker, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write `landmarker` to `folder`; `weights` stand in for its own where given."""
+    save_tensors(folder / WEIGHTS, weights if weights is not None else landmarker.state_dict())
+    write_json(
+        folder / FACTS,
+        {
+            "format": FORMAT,
+            "kind": "landmarker",
+            "name": landmarker.name,
+            "settings": {"landmarker": landmarker.settings.model_dump(mode="json")},
+            "crop": landmarker.crop.to_dict(),
+            "refuse": landmarker.refuse,
+            "card": landmarker.card,
+        },
+    )
+
+
+def load_landmarker(model: str | Path | None = None, device: str | torch.device = "cpu") -> Landmarker:
+    """A landmarker ready for use: a run's best, a checkpoint's, or a shipped one by name (None: the default one).
+
+    Raises:
+        MienError: there is no such model, or its files are damaged or of another kind.
+    """
+    folder = find_checkpoint(model or LANDMARKER)
+    facts = _read_facts(folder, "landmarker")
+    try:
+        settings = LandmarkerSettings.model_validate(facts["settings"]["landmarker"])
+        landmarker = Landmarker(settings, str(facts["crop"]["template"]))
+        landmarker.refuse = None if facts["refuse"] is None else float(facts["refuse"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise MienError(f"{folder / FACTS}: not a model of this version of mien: {error}") from None
+    _load_weights(landmarker, folder)
+    landmarker.card = facts.get("card", {})
+    landmarker.name = facts.get("name") or str(model)
+    return landmarker.eval().to(device)
+
+
+def save_beta_vae(folder: Path, vae: BetaVae, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write `vae` to `folder`; `weights` stand in for its own where given."""
+    _save_renderer(folder, vae, "beta_vae", weights)
+
+
+def save_age_transformer(folder: Path, network: AgeTransformer, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write `network` to `folder`; `weights` stand in for its own where given."""
+    _save_renderer(folder, network, "age_transformer", weights)
+
+
+def _save_renderer(
+    folder: Path, network: BetaVae | AgeTransformer, kind: str, weights: Mapping[str, Tensor] | None
+) -> None:
+    save_tensors(folder / WEIGHTS, weights if weights is not None else network.state_dict())
+    write_json(
+        folder / FACTS,
+        {
+            "format": FORMAT,
+            "kind": kind,
+            "name": network.name,
+            "settings": {kind: network.settings.model_dump(mode="json")},
+            "crop": network.crop.to_dict(),
+            "ages": list(network.ages),
+            "card": network.card,
+        },
+    )
+
+
+def load_renderer(model: str | Path, device: str | torch.device = "cpu") -> BetaVae | AgeTransformer:
+    """A renderer ready for use: a run's best, a checkpoint's, or a shipped one by name.
+
+    Raises:
+        MienError: there is no such model, or its files are damaged or of another kind.
+    """
+    folder = find_checkpoint(model)
+    facts = _read_facts(folder, "beta_vae", "age_transformer")
+    kind = facts["kind"]
+    network: BetaVae | AgeTransformer
+    try:
+        settings, crop = facts["settings"][kind], Crop.from_dict(facts["crop"])
+        if kind == "beta_vae":
+            network = BetaVae(BetaVaeSettings.model_validate(settings), crop)
+        else:
+            network = AgeTransformer(AgeTransformerSettings.model_validate(settings), crop)
+        youngest, oldest = facts["ages"]
+        network.ages = (float(youngest), float(oldest))
+    except (KeyError, TypeError, ValueError) as error:
+        raise MienError(f"{folder / FACTS}: not a model of this version of mien: {error}") from None
+    _load_weights(network, folder)
+    network.card = facts.get("card", {})
+    network.name = facts.get("name") or str(model)
+    return network.eval().to(device)
+
+
+def _load_weights(network: nn.Module, folder: Path) -> None:
+    try:
+        network.load_state_dict(read_tensors(folder / WEIGHTS))
+    except RuntimeError as error:
+        raise MienError(
+            f"{folder / WEIGHTS}: weights and {FACTS} do not belong together: {str(error).splitlines()[-1].strip()}"
+        ) from None
+
+
 def load_estimator(model: str | Path | None = None, device: str | torch.device = "cpu") -> Estimator:
     """An estimator ready for use: a run's best, a checkpoint's, or a shipped one by name (None: the default one).
 
@@ -65,7 +168,7 @@ def load_estimator(model: str | Path | None = None, device: str | torch.device =
         MienError: there is no such model, or its files are damaged or of another kind.
     """
     folder = find_checkpoint(model)
-    facts = _read_facts(folder)
+    facts = _read_facts(folder, "estimator")
     try:
         settings = ModelSettings.model_validate({**facts["settings"]["model"], "init": None})
         from mien.tasks.face import TasksSettings
@@ -75,12 +178,7 @@ def load_estimator(model: str | Path | None = None, device: str | torch.device =
     except (KeyError, TypeError, ValueError) as error:
         raise MienError(f"{folder / FACTS}: not a model of this version of mien: {error}") from None
     estimator = build_estimator(settings, tasks, crop, load=False)
-    try:
-        estimator.load_state_dict(read_tensors(folder / WEIGHTS))
-    except RuntimeError as error:
-        raise MienError(
-            f"{folder / WEIGHTS}: weights and {FACTS} do not belong together: {str(error).splitlines()[-1].strip()}"
-        ) from None
+    _load_weights(estimator, folder)
     estimator.states = facts.get("states", {})
     estimator.calibrated_on = facts.get("calibrated_on", {})
     estimator.card = facts.get("card", {})
@@ -106,7 +204,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise MienError(f"{path}: damaged weights ({error}); take another checkpoint") from None
 
 
-def _read_facts(folder: Path) -> dict[str, Any]:
+def _read_facts(folder: Path, *wanted: str) -> dict[str, Any]:
     path = folder / FACTS
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
@@ -116,9 +214,9 @@ def _read_facts(folder: Path) -> dict[str, Any]:
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise MienError(f"{path}: damaged ({error}); take another checkpoint") from None
-    if not isinstance(facts, dict) or facts.get("kind") != "estimator":
+    if not isinstance(facts, dict) or facts.get("kind") not in wanted:
         kind = facts.get("kind") if isinstance(facts, dict) else type(facts).__name__
-        raise MienError(f"{path}: holds {kind!r}, expected an estimator")
+        raise MienError(f"{path}: holds {kind!r}, expected {' or '.join(repr(name) for name in wanted)}")
     if facts.get("format") != FORMAT:
         raise MienError(f"{path}: format {facts.get('format')}, this version of mien reads format {FORMAT}")
     return facts
@@ -148,6 +246,8 @@ def find_checkpoint(model: str | Path | None, which: str = "best") -> Path:
 
 #: The model that every command uses when none is named.
 DEFAULT_MODEL = "face-mobile"
+#: The landmarker that every command uses when none is named.
+LANDMARKER = "face-landmarks"
 
 
 def shipped_models() -> dict[str, Path]:

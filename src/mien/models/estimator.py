@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -13,8 +15,9 @@ from torch import Tensor, nn
 from mien.errors import MienError
 from mien.faces import Crop
 from mien.models.backbone import Backbone, build_backbone
+from mien.models.landmarks import LandmarkBranch, mirrored
 from mien.tasks.base import Outputs, State, Task
-from mien.tasks.face import TasksSettings, build_tasks, run_tasks
+from mien.tasks.face import TASKS, TasksSettings, build_tasks, run_tasks
 
 
 class ModelSettings(BaseModel):
@@ -30,6 +33,14 @@ class ModelSettings(BaseModel):
     )
     input_size: int | None = Field(default=None, ge=16, le=1024, description="pixels; the backbone's own if left out")
     dropout: float = Field(default=0.2, ge=0, lt=1, description="dropout on the features")
+    mirror: bool = Field(
+        default=False,
+        description="judge and predict from the mean features of a face and its mirror image: twice the time",
+    )
+    landmarks: bool = Field(default=False, description="read a face's 68 landmarks too, where they are known")
+    landmark_dropout: float = Field(
+        default=0.3, ge=0, lt=1, description="share of the training faces whose landmarks are withheld"
+    )
     freeze_backbone: bool | int = Field(
         default=False,
         description="true: the backbone never learns; a number: it starts to learn after so many epochs",
@@ -44,16 +55,26 @@ class Estimator(nn.Module):
     `{"manifest": hash, "split": name}`.
     """
 
-    def __init__(self, backbone: Backbone, tasks: Mapping[str, Task], dropout: float, crop: Crop) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        tasks: Mapping[str, Task],
+        dropout: float,
+        crop: Crop,
+        mirror: bool = False,
+        branch: LandmarkBranch | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.mirror = mirror
+        self.branch = branch
         self.dropout = nn.Dropout(dropout)
         self.tasks = nn.ModuleDict(dict(tasks))
         self.crop = crop
         self.states: dict[str, State] = {}
         self.calibrated_on: dict[str, str] = {}
         self.name = ""
-        #: What builds this network again: {"model": ..., "tasks": ...}.
+        #: What builds this network again, {"model": ..., "tasks": ...}; of a trained one "augment" too.
         self.settings: dict[str, Any] = {}
         #: Terms, training data and figures, as shipped models carry them.
         self.card: dict[str, Any] = {}
@@ -66,9 +87,22 @@ class Estimator(nn.Module):
     def task(self, name: str) -> Task:
         return cast(Task, self.tasks[name])
 
-    def forward(self, images: Tensor) -> dict[str, Outputs]:
-        """Uint8 or float [0, 1] pictures (B, 3, H, W) to `{task: {output: tensor}}`."""
-        return self.heads(self.backbone(images))
+    def forward(self, images: Tensor, landmarks: Tensor | None = None) -> dict[str, Outputs]:
+        """Uint8 or float [0, 1] pictures (B, 3, H, W) to `{task: {output: tensor}}`.
+
+        `landmarks` is (B, 68, 2) float32 in pixels of `images`, NaN where unknown; None: all are. A network
+        without a landmark branch does not look at them.
+        """
+        features = self.features(images, landmarks)
+        if self.mirror and not self.training:
+            flipped = None if landmarks is None else mirrored(landmarks, images.shape[-1])
+            features = (features + self.features(images.flip(-1), flipped)) / 2
+        return self.heads(features)
+
+    def features(self, images: Tensor, landmarks: Tensor | None = None) -> Tensor:
+        """What the heads see of a picture and its landmarks, (B, F), before dropout."""
+        features = self.backbone(images)
+        return features if self.branch is None else self.branch(features, landmarks)
 
     def heads(self, features: Tensor) -> dict[str, Outputs]:
         """Features (B, F) to `{task: {output: tensor}}`; parents come before the tasks that are given them."""
@@ -82,14 +116,30 @@ class Estimator(nn.Module):
         return columns
 
     @torch.inference_mode()
-    def predict(self, images: Tensor) -> dict[str, np.ndarray]:
-        """Decoded columns for one batch of pictures; the network is used as in evaluation."""
+    def predict(self, images: Tensor, landmarks: Tensor | None = None) -> dict[str, np.ndarray]:
+        """Decoded columns for one batch of `forward`'s arguments; the network is used as in evaluation."""
         training = self.training
         self.eval()
         try:
-            return self.decode(self(images))
+            return self.decode(self(images, landmarks))
         finally:
             self.train(training)
+
+
+def weights_hash(estimator: Estimator) -> str:
+    """sha256 over the weights and what decoding uses: two estimators with one hash answer alike."""
+    crop = Crop(estimator.crop.template, estimator.crop.margin, estimator.input_size)
+    return fingerprint(estimator, {"crop": crop.to_dict(), "states": estimator.states})
+
+
+def fingerprint(network: nn.Module, facts: Mapping[str, Any]) -> str:
+    """sha256 over a network's weights and the JSON of `facts`."""
+    digest = hashlib.sha256()
+    digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def build_estimator(model: ModelSettings, tasks: TasksSettings, crop: Crop, load: bool = True) -> Estimator:
@@ -97,8 +147,9 @@ def build_estimator(model: ModelSettings, tasks: TasksSettings, crop: Crop, load
     backbone = build_backbone(model.backbone, model.weights if load else None, model.input_size)
     built = build_tasks(tasks, backbone.features)
     if not built:
-        raise MienError("tasks: all are switched off; leave at least one of age, gender, race")
-    estimator = Estimator(backbone, built, model.dropout, crop)
+        raise MienError(f"tasks: all are switched off; leave at least one of {', '.join(TASKS)}")
+    branch = LandmarkBranch(backbone.features, model.landmark_dropout) if model.landmarks else None
+    estimator = Estimator(backbone, built, model.dropout, crop, model.mirror, branch)
     estimator.settings = {"model": model.model_dump(mode="json"), "tasks": tasks.model_dump(mode="json")}
     return estimator
 

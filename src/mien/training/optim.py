@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
+
+from mien.errors import unknown
 
 
 class OptimSettings(BaseModel):
@@ -23,7 +25,7 @@ class OptimSettings(BaseModel):
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd, with Nesterov's correction")
     head_scale: float = Field(default=2.0, gt=0, description="learning rate of the heads, as a multiple of lr")
     layer_decay: float = Field(default=1.0, gt=0, le=1, description="learning rate of a layer over that of the next")
-    schedule: Literal["cosine", "step", "plateau", "constant"] = "cosine"
+    schedule: str = Field(default="cosine", description="how the rate goes: cosine, step, plateau, constant")
     warmup_epochs: float = Field(default=0.5, ge=0)
     floor: float = Field(default=0.01, ge=0, le=1, description="cosine: the last rate as a share of the first")
     step_epochs: int = Field(default=10, ge=1, description="step: the rate falls every so many epochs")
@@ -32,6 +34,32 @@ class OptimSettings(BaseModel):
         default=2, ge=0, description="plateau: epochs without a better figure before it falls"
     )
     clip: float | None = Field(default=5.0, gt=0, description="largest norm of the gradient")
+
+    @field_validator("schedule")
+    @classmethod
+    def _known(cls, schedule: str) -> str:
+        if schedule not in SCHEDULES:
+            raise unknown("schedule", schedule, SCHEDULES)
+        return schedule
+
+
+class Moment(NamedTuple):
+    """Where a training stands: `epoch` counts from 0 and has a fraction, `done` is the share of the steps after the
+    warm-up that are over, in [0, 1], `plateau` the share that the plateau rule has come down to."""
+
+    epoch: float
+    done: float
+    plateau: float
+
+
+#: A schedule's name and how it makes the learning rate, as a share of the base rate. Pure functions of the moment:
+#: resuming needs no state.
+SCHEDULES: dict[str, Callable[[OptimSettings, Moment], float]] = {
+    "cosine": lambda s, now: s.floor + (1 - s.floor) * 0.5 * (1 + math.cos(math.pi * now.done)),
+    "step": lambda s, now: s.step_factor ** (now.epoch // s.step_epochs),
+    "plateau": lambda s, now: now.plateau,
+    "constant": lambda s, now: 1.0,
+}
 
 
 def build_optimiser(network: nn.Module, depths: list[list[str]], settings: OptimSettings) -> torch.optim.Optimizer:
@@ -63,19 +91,13 @@ def build_optimiser(network: nn.Module, depths: list[list[str]], settings: Optim
 
 
 def rate_at(settings: OptimSettings, step: int, steps_per_epoch: int, epochs: int, plateau: float = 1.0) -> float:
-    """The learning rate at a step as a share of the base rate: a pure function, so that resuming needs no state.
-
-    `plateau` is the share that the plateau rule has come down to.
-    """
+    """The learning rate at a step as a share of the base rate; `plateau` is the share that the plateau rule has come
+    down to."""
     warmup = settings.warmup_epochs * steps_per_epoch
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    if settings.schedule == "cosine":
-        done = (step - warmup) / max(1.0, epochs * steps_per_epoch - warmup)
-        return settings.floor + (1 - settings.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-    if settings.schedule == "step":
-        return settings.step_factor ** (step // (settings.step_epochs * steps_per_epoch))
-    return plateau if settings.schedule == "plateau" else 1.0
+    done = (step - warmup) / max(1.0, epochs * steps_per_epoch - warmup)
+    return SCHEDULES[settings.schedule](settings, Moment(step / steps_per_epoch, min(1.0, done), plateau))
 
 
 def set_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:

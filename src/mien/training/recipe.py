@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mien.data.sampling import Sampling
 from mien.data.transforms import AugmentSettings
 from mien.errors import MienError, nearest, unknown
+from mien.models.age_transformer import AgeTransformerSettings
+from mien.models.beta_vae import BetaVaeSettings
 from mien.models.estimator import ModelSettings
+from mien.models.landmarker import LandmarkerSettings
+from mien.objectives.ageing_settings import AgeTransformerObjectiveSettings
+from mien.objectives.beta_vae import BetaVaeObjectiveSettings
 from mien.objectives.estimator import EstimatorSettings
 from mien.tasks.face import TasksSettings
 from mien.training.loop import TrainingSettings
@@ -35,7 +40,12 @@ class DataSettings(BaseModel):
 
 
 class Recipe(BaseModel):
-    """Everything that decides what a run does. `record` is written by the run and ignored when read back."""
+    """Everything that decides what a run does. `record` is written by the run and ignored when read back.
+
+    With `landmarker` a landmarker learns, with `beta_vae` a beta-VAE by its `beta_vae_objective`, with
+    `age_transformer` an AgeTransformer by its `age_transformer_objective`; then `model`, `tasks` and `objective`, which
+    are an estimator's, are not looked at.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -47,9 +57,22 @@ class Recipe(BaseModel):
     model: ModelSettings = ModelSettings()
     tasks: TasksSettings = TasksSettings()
     objective: EstimatorSettings = EstimatorSettings()
+    landmarker: LandmarkerSettings | None = None
+    beta_vae: BetaVaeSettings | None = None
+    beta_vae_objective: BetaVaeObjectiveSettings = BetaVaeObjectiveSettings()
+    age_transformer: AgeTransformerSettings | None = None
+    age_transformer_objective: AgeTransformerObjectiveSettings = AgeTransformerObjectiveSettings()
+    captions: str | None = Field(default=None, description="a cache of captions, which the AgeTransformer may read")
     optim: OptimSettings = OptimSettings()
     training: TrainingSettings = TrainingSettings()
     record: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _one_network(self) -> Recipe:
+        named = [name for name in ("landmarker", "beta_vae", "age_transformer") if getattr(self, name)]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)} are {len(named)} networks; a run trains one of them")
+        return self
 
 
 def recipe_folder() -> Path:

@@ -6,13 +6,14 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mien.data.align import require_view
 from mien.data.loading import FaceLoader
@@ -22,6 +23,7 @@ from mien.faces import VOCABULARIES
 from mien.files import write_json
 from mien.models.checkpoint import load_estimator, read_pointer, save_facts
 from mien.models.estimator import Estimator, build_estimator, start_from
+from mien.objectives.base import Objective
 from mien.objectives.estimator import GROUP, EstimatorObjective
 from mien.progress import clock
 from mien.tasks.categorical import CategoricalTask
@@ -47,6 +49,8 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
     Raises:
         MienError: the folder holds another run, the manifest lacks what the recipe needs, or the loss broke.
     """
+    from mien.training import age_transformer, beta_vae, landmarker
+
     manifest = open_faces(recipe)
     accelerator = _accelerator(recipe)
     recipe = recipe.model_copy(deep=True)
@@ -56,10 +60,18 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
         _claim(folder, recipe, manifest, resume)
     accelerator.wait_for_everyone()
 
-    estimator, objective, loader = assemble(recipe, manifest, accelerator)
+    build: Callable[..., tuple[nn.Module, Objective, FaceLoader]]
+    build, conclude = (assemble, finish)
+    if recipe.landmarker:
+        build, conclude = landmarker.assemble, landmarker.finish
+    elif recipe.beta_vae:
+        build, conclude = beta_vae.assemble, beta_vae.finish
+    elif recipe.age_transformer:
+        build, conclude = age_transformer.assemble, age_transformer.finish
+    network, objective, loader = build(recipe, manifest, accelerator)
     if main and show:
         faces = len(manifest.split(recipe.data.train))
-        parameters = sum(p.numel() for p in estimator.parameters())
+        parameters = sum(p.numel() for p in network.parameters())
         _say(f"{faces:,} faces, {parameters:,} parameters, {len(loader):,} steps an epoch on {accelerator.device}")
         seconds = estimate(objective, loader, recipe.training, accelerator)
         _say(f"about {clock(seconds)} for {recipe.training.epochs} epochs, reading not counted")
@@ -79,7 +91,7 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
     )
     if not main:
         return None
-    return finish(recipe, manifest, folder, history, str(accelerator.device), show)
+    return conclude(recipe, manifest, folder, history, str(accelerator.device), show)
 
 
 def open_faces(recipe: Recipe) -> Manifest:
@@ -99,6 +111,8 @@ def assemble(
     torch.manual_seed(recipe.seed)
     estimator = build_estimator(recipe.model, recipe.tasks, manifest.crop)
     estimator.name = recipe.name
+    # A robustness audit tells families of corruptions that it was shown from those that it was not.
+    estimator.settings["augment"] = recipe.augment.model_dump(mode="json")
     if recipe.model.init:
         other = load_estimator(recipe.model.init)
         require_view(manifest.crop, other.crop, "the manifest")
@@ -121,16 +135,7 @@ def assemble(
         groups, shares = _groups(training, recipe.objective.group_dro)
         labels[GROUP] = torch.from_numpy(groups)
     world = accelerator.num_processes
-    micro, uneven = divmod(recipe.training.batch, world * recipe.training.accumulate)
-    if uneven or micro == 0:
-        raise MienError(
-            f"training.batch {recipe.training.batch} cannot be cut into {world} processes x "
-            f"{recipe.training.accumulate} micro-batches; make it a multiple of their product"
-        )
-    workers = recipe.data.workers
-    if workers is None:
-        # One core is left to the network; more than eight readers do not help a single one.
-        workers = max(0, min(8, (os.cpu_count() or 1) // world - 1))
+    micro, workers = cut_batch(recipe, world)
     loader = FaceLoader(
         training,
         labels,
@@ -148,6 +153,21 @@ def assemble(
     judge = FaceLoader(select, encode(estimator, select), estimator.input_size, 128, workers=min(workers, 1))
     objective = EstimatorObjective(estimator, judge, recipe.objective, recipe.model.freeze_backbone, shares)
     return estimator, objective, loader
+
+
+def cut_batch(recipe: Recipe, world: int) -> tuple[int, int]:
+    """Faces of a micro-batch, and processes that read them, for each of `world` processes that train."""
+    micro, uneven = divmod(recipe.training.batch, world * recipe.training.accumulate)
+    if uneven or micro == 0:
+        raise MienError(
+            f"training.batch {recipe.training.batch} cannot be cut into {world} processes x "
+            f"{recipe.training.accumulate} micro-batches; make it a multiple of their product"
+        )
+    workers = recipe.data.workers
+    if workers is None:
+        # One core is left to the network; more than eight readers do not help a single one.
+        workers = max(0, min(8, (os.cpu_count() or 1) // world - 1))
+    return micro, workers
 
 
 def encode(estimator: Estimator, manifest: Manifest) -> dict[str, Tensor]:

@@ -1,0 +1,357 @@
+"""The AgeTransformer: a face seen once, shown at any number of ages in one pass.
+
+A shared encoder sees the picture. Each age asked for is a query that attends to what it saw, as a colour does in
+DDColor (Kang et al., 2023, https://arxiv.org/abs/2212.11613), and becomes a code. The codes modulate a light decoder,
+all ages in the batch dimension, whose output is what changes and where: y = x + mask * change, so that what is not age
+stays.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from torch import Tensor, nn
+
+from mien.errors import MienError
+from mien.faces import MAX_AGE, MIN_AGE, Crop
+from mien.models.beta_vae import GROUPS, MIDDLE, UNIT, Block, resized
+from mien.models.renderer import as_float, check_ages
+
+#: Ages that a renderer shows unless told otherwise.
+ANCHORS = (5.0, 15.0, 25.0, 35.0, 45.0, 55.0, 65.0, 75.0, 85.0, 95.0)
+#: Waves of the Fourier features of an age: cycles in a century, from the slowest to the quickest.
+WAVES, SLOWEST, QUICKEST = 12, 0.25, 8.0
+#: Length of the Fourier features of one age.
+FOURIER = 2 * WAVES + 1
+#: Channels of a head of attention.
+HEAD = 16
+#: Root of the inverse mean square of SiLU of a standard normal variable.
+GAIN = 1.676
+
+
+class AgeTransformerSettings(BaseModel):
+    """What the network is. `width` is the dial: parameters grow with its square.
+
+    Parameters by size and width: 0.95 M at 64 px and 24, 15 M at 128 px and 48, 27 M at 256 px and 64.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    size: Literal[32, 64, 128, 256] = Field(default=64, description="side in pixels of the pictures it works on")
+    width: int = Field(
+        default=24, ge=8, multiple_of=8, description="channels at half the side; doubled at each halving after it"
+    )
+    blocks: int = Field(default=2, ge=1, le=12, description="blocks of attention that make a query an age's code")
+    anchors: list[float] = Field(
+        default_factory=lambda: list(ANCHORS), description="ages shown unless others are named"
+    )
+    among: Literal["anchors", "asked", "none"] = Field(
+        default="anchors",
+        description="what ages attend to beside the face: the anchors, always the same; each other, so that a render "
+        "depends on what else is asked for; nothing",
+    )
+    text: int = Field(default=0, ge=0, description="length of a text token; 0: the network reads no text")
+
+    @field_validator("anchors")
+    @classmethod
+    def _rising(cls, anchors: list[float]) -> list[float]:
+        if len(anchors) < 2 or any(b <= a for a, b in pairwise(anchors)):
+            raise ValueError("expected two or more rising ages, such as [5, 15, 25]")
+        if anchors[0] < MIN_AGE or anchors[-1] > MAX_AGE:
+            raise ValueError(f"expected ages within {MIN_AGE}-{MAX_AGE} years")
+        return anchors
+
+
+class Seen(NamedTuple):
+    """What the encoder saw of B faces: the pictures at working size (B, 3, S, S) float32 in [0, 1], tokens (B, T, D),
+    the decoder's maps from the largest to the smallest, and the age that the faces look, (B,) float32 years."""
+
+    pictures: Tensor
+    tokens: Tensor
+    maps: list[Tensor]
+    own_age: Tensor
+
+
+class Rendered(NamedTuple):
+    """Faces at ages: pictures (B, A, 3, S, S) in [0, 1], what was added to the input (B, A, 3, S, S), where
+    (B, A, 1, S, S) in [0, 1], and the age that the inputs look, (B,) years; all float32."""
+
+    pictures: Tensor
+    changes: Tensor
+    masks: Tensor
+    own_age: Tensor
+
+
+class AgeTransformer(nn.Module):
+    """Encoder, age queries and decoder. Nothing in it is random.
+
+    With `among` "anchors" or "none" the picture at an age does not depend on the other ages asked for. With "anchors"
+    it sees what the anchors' queries found, which always are computed: queries are a small part of the work.
+    """
+
+    anchors: Tensor
+
+    def __init__(self, settings: AgeTransformerSettings, crop: Crop) -> None:
+        super().__init__()
+        self.settings = settings
+        self.crop = crop
+        self.name = ""
+        self.ages = (0.0, 100.0)
+        #: Terms, training data and figures, as shipped models carry them.
+        self.card: dict[str, Any] = {}
+        channels = [settings.width * 2**place for place in range(_levels(settings.size))]
+        narrow = [count // 2 for count in channels]
+        deepest = channels[-1]
+        side = settings.size // 2 // 2 ** (len(channels) - 1)
+
+        self.stem = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, channels[0], 3, padding=1))
+        self.encoder = nn.ModuleList([nn.Sequential(Block(channels[0], channels[0]), Block(channels[0], channels[0]))])
+        self.encoder += [nn.Sequential(Block(a, b, stride=2), Block(b, b)) for a, b in pairwise(channels)]
+        self.bottom = nn.Sequential(Block(deepest, deepest), nn.GroupNorm(GROUPS, deepest))
+        self.place = nn.Parameter(torch.randn(1, side**2, deepest) * 0.02)
+        self.age_head = nn.Linear(deepest, 1)
+        nn.init.zeros_(self.age_head.weight)
+        nn.init.zeros_(self.age_head.bias)
+
+        self.query = _perceptron(2 * FOURIER, deepest, deepest)
+        # The source's age, whether it was told, and the logarithm of its label's uncertainty.
+        self.source = _perceptron(FOURIER + 2, deepest, deepest)
+        self.text = nn.Linear(settings.text, deepest) if settings.text else None
+        self.blocks = nn.ModuleList([QueryBlock(deepest, settings.among != "none") for _ in range(settings.blocks)])
+        self.code = nn.LayerNorm(deepest)
+        self.register_buffer("anchors", torch.tensor(settings.anchors), persistent=False)
+
+        self.skips = nn.ModuleList(
+            [
+                nn.Sequential(nn.GroupNorm(GROUPS, c), nn.SiLU(), nn.Conv2d(c, n, 1))
+                for c, n in zip(channels, narrow, strict=True)
+            ]
+        )
+        self.decoder = nn.ModuleList([Stage(b, a, deepest) for a, b in pairwise([*narrow, narrow[-1]])])
+        last = nn.Conv2d(narrow[0], 16, 3, padding=1)
+        self.paint = nn.Sequential(last, nn.PixelShuffle(2))
+        with torch.no_grad():
+            last.weight.mul_(0.1)
+            nn.init.zeros_(last.get_parameter("bias"))
+        self.to(memory_format=torch.channels_last)
+
+    @property
+    def input_size(self) -> int:
+        """Side in pixels of the pictures it works on."""
+        return self.settings.size
+
+    def encode(self, images: Tensor) -> Seen:
+        """What there is in uint8 or float [0, 1] pictures (B, 3, H, W), whatever ages are asked for."""
+        pictures = resized(as_float(images), self.input_size)
+        x = self.stem((pictures * 2 - 1).contiguous(memory_format=torch.channels_last))
+        maps = []
+        for level in self.encoder:
+            x = level(x)
+            maps.append(x)
+        maps[-1] = x = self.bottom(x)
+        with torch.autocast(images.device.type, enabled=False):
+            own_age = MIDDLE + UNIT * self.age_head(x.float().mean(dim=(2, 3))).squeeze(1)
+        tokens = x.flatten(2).transpose(1, 2) + self.place
+        maps = [skip(level) for skip, level in zip(self.skips, maps, strict=True)]
+        return Seen(pictures, tokens, maps, own_age)
+
+    def codes(
+        self,
+        seen: Seen,
+        ages: Tensor,
+        source_ages: Tensor | None = None,
+        uncertainties: Tensor | None = None,
+        text: Tensor | None = None,
+    ) -> Tensor:
+        """The codes (B, A, D) of `ages` (B, A) years for faces that were `seen`.
+
+        `source_ages` (B,) years, NaN where unknown: the age that the face looks stands in. `uncertainties` (B,) are
+        standard deviations of the source's label in years, NaN where unknown. `text` (B, L, `settings.text`) are tokens
+        of a caption, NaN where there is none. Each may be None: unknown for all.
+        """
+        estimate = seen.own_age.detach()
+        told = torch.full_like(estimate, torch.nan) if source_ages is None else source_ages.float()
+        known = ~told.isnan()
+        source = torch.where(known, told, estimate)
+        spread = torch.zeros_like(source) if uncertainties is None else uncertainties.float().nan_to_num().log1p()
+        facts = torch.stack([known.float(), torch.where(known, spread, 0.0)], dim=1)
+        context = [seen.tokens, self.source(torch.cat([fourier(source), facts], dim=1))[:, None]]
+        mask = None
+        if text is not None:
+            if self.text is None:
+                raise MienError(f"{self.name or 'this renderer'} reads no text; leave it out, or train one with `text`")
+            there = ~text.isnan().any(dim=2)
+            context.append(self.text(text.nan_to_num()))
+            always = there.new_ones(len(there), sum(part.shape[1] for part in context[:2]))
+            mask = torch.cat([always, there], dim=1)[:, None, None]
+        tokens = torch.cat([part.float() for part in context], dim=1)
+
+        count = ages.shape[1]
+        if self.settings.among == "anchors":
+            ages = torch.cat([ages, self.anchors.to(ages).expand(len(ages), -1)], dim=1)
+        x = self.query(torch.cat([fourier(ages), fourier(ages - source[:, None])], dim=2))
+        for block in self.blocks:
+            others = x[:, count:] if self.settings.among == "anchors" else x
+            x = block(x, tokens, mask, others)
+        result: Tensor = self.code(x[:, :count])
+        return result
+
+    def decode(self, seen: Seen, codes: Tensor) -> Rendered:
+        """Faces that were `seen` at the ages of `codes` (B, A, D), in one pass, at working size."""
+        faces, count = codes.shape[:2]
+        flat = codes.flatten(0, 1)
+        x: Tensor | None = None
+        for stage, skip in zip(reversed(self.decoder), reversed(seen.maps), strict=True):
+            x = stage(x, skip, flat, count)
+        assert x is not None
+        painted = self.paint(F.silu(x)).float().unflatten(0, (faces, count))
+        masks = painted[:, :, 3:].sigmoid()
+        changes = masks * painted[:, :, :3].tanh()
+        whole = seen.pictures[:, None] + changes
+        # The gradient passes as if nothing were cut off: a pixel that is too bright has to find back.
+        pictures = whole + (whole.clamp(0, 1) - whole).detach()
+        return Rendered(pictures, changes, masks, seen.own_age)
+
+    def forward(
+        self,
+        images: Tensor,
+        ages: Tensor,
+        source_ages: Tensor | None = None,
+        uncertainties: Tensor | None = None,
+        text: Tensor | None = None,
+    ) -> Rendered:
+        """`images` (B, 3, H, W) at `ages` (B, A) years; the rest as `codes` takes it."""
+        seen = self.encode(images)
+        return self.decode(seen, self.codes(seen, ages, source_ages, uncertainties, text))
+
+    def render(
+        self,
+        images: Tensor,
+        ages: Tensor,
+        source_ages: Tensor | None = None,
+        uncertainties: Tensor | None = None,
+        text: Tensor | None = None,
+    ) -> Tensor:
+        """See `Renderer.render`. The change is made at the working size and added to the pictures at their own."""
+        check_ages(ages, len(images))
+        changes = self(images, ages.float(), source_ages, uncertainties, text).changes
+        height, width = images.shape[-2:]
+        if (height, width) != changes.shape[-2:]:
+            flat = F.interpolate(changes.flatten(0, 1), (height, width), mode="bilinear", antialias=True)
+            changes = flat.unflatten(0, changes.shape[:2])
+        return (as_float(images)[:, None] + changes).clamp(0, 1)
+
+
+class QueryBlock(nn.Module):
+    """Queries attend to each other (or to the anchors), to the face, and think: pre-norm, residual."""
+
+    def __init__(self, width: int, among: bool) -> None:
+        super().__init__()
+        self.among = Attention(width) if among else None
+        self.face = Attention(width)
+        self.norm = nn.LayerNorm(width)
+        self.think = _perceptron(width, 2 * width, width)
+
+    def forward(self, x: Tensor, tokens: Tensor, mask: Tensor | None, others: Tensor) -> Tensor:
+        """Queries (B, A, D); tokens (B, T, D) and which of them are there, (B, 1, 1, T); what ages attend to
+        (B, E, D)."""
+        if self.among is not None:
+            x = x + self.among(x, others)
+        x = x + self.face(x, tokens, mask)
+        thought: Tensor = x + self.think(self.norm(x))
+        return thought
+
+
+class Attention(nn.Module):
+    """Multi-head attention of queries to a context, both normalised first."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm_x, self.norm_context = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.ask, self.tell = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, A, D) from queries (B, A, D) and a context (B, T, D)."""
+        queries = self.ask(self.norm_x(x)).unflatten(2, (-1, HEAD)).transpose(1, 2)
+        keys, values = (
+            part.unflatten(2, (-1, HEAD)).transpose(1, 2) for part in self.tell(self.norm_context(context)).chunk(2, 2)
+        )
+        found = F.scaled_dot_product_attention(queries, keys, values, mask)
+        result: Tensor = self.out(found.transpose(1, 2).flatten(2))
+        return result
+
+
+class Stage(nn.Module):
+    """One scale of the decoder: the coarser map twice as large, the face's own map as far as the age lets it in, and
+    two modulated convolutions."""
+
+    def __init__(self, coarse: int, fine: int, code: int) -> None:
+        super().__init__()
+        self.shrink = Modulated(coarse, fine, code)
+        self.gate = nn.Linear(code, fine)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.constant_(self.gate.bias, 2.0)
+        self.convs = nn.ModuleList([Modulated(fine, fine, code), Modulated(fine, fine, code)])
+
+    def forward(self, x: Tensor | None, skip: Tensor, code: Tensor, ages: int) -> Tensor:
+        """`x` (B * ages, coarse, h, w), None at the coarsest scale; `skip` (B, fine, H, W), the same for all ages;
+        `code` (B * ages, D)."""
+        gate = self.gate(code).sigmoid().unflatten(0, (-1, ages))[..., None, None]
+        let_in = (skip[:, None] * gate).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        if x is None:
+            x = let_in
+        else:
+            x = F.interpolate(self.shrink(x, code), scale_factor=2.0, mode="nearest") + let_in
+        for conv in self.convs:
+            x = conv(x, code)
+        return x
+
+
+class Modulated(nn.Module):
+    """A 3 x 3 convolution whose input channels a code scales by s, and whose output keeps its variance: times
+    rsqrt(s^2 . sum w^2). The same as StyleGAN2's demodulated weights (Karras et al., 2020,
+    https://arxiv.org/abs/1912.04958, equation 3) without a kernel of its own for each picture."""
+
+    def __init__(self, inputs: int, outputs: int, code: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.scale = nn.Linear(code, inputs)
+        with torch.no_grad():
+            self.scale.weight.mul_(0.3)
+            self.scale.bias.fill_(1.0)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """`x` (N, inputs, H, W) and `code` (N, D) to (N, outputs, H, W), after SiLU."""
+        with torch.autocast(x.device.type, enabled=False):
+            scale = self.scale(code.float())
+            power = self.conv.weight.float().square().sum(dim=(2, 3))
+            norm = (scale.square() @ power.T + 1e-8).rsqrt()
+        y = self.conv(x * scale[..., None, None].to(x.dtype))
+        y = y * norm[..., None, None].to(y.dtype) + self.bias[:, None, None].to(y.dtype)
+        return F.silu(y) * GAIN
+
+
+def fourier(ages: Tensor) -> Tensor:
+    """Waves of ages (...) in years, (..., FOURIER) float32: sine and cosine of each frequency, and the age itself."""
+    century = ages.float()[..., None] / 100
+    rates = torch.logspace(math.log10(SLOWEST), math.log10(QUICKEST), WAVES, device=ages.device) * 2 * math.pi
+    return torch.cat([(century * rates).sin(), (century * rates).cos(), century], dim=-1)
+
+
+def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
+
+
+def _levels(size: int) -> int:
+    """Scales from half the side to the smallest map: 8 px, and 16 px of the largest pictures.
+
+    Whole pictures are four of half the side: blocks at the whole side would take more time than all others together.
+    """
+    return int(math.log2(size // 2 // max(8, size // 16))) + 1

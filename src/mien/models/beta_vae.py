@@ -1,0 +1,343 @@
+"""The age-conditioned beta-VAE: a face as its age and its person, and back to a picture at any age.
+
+The encoder sees the picture alone. Its code is z = (z_age, z_id). A prior ties z_age to the age; z_id has a standard
+normal one, and the objective drives age out of it. The decoder builds a picture from z_id, every block modulated by
+z_age and by the attributes that are known (FiLM: Perez et al., 2018, https://arxiv.org/abs/1709.07871).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from torch import Tensor, nn
+
+from mien.errors import unknown
+from mien.faces import VOCABULARIES, Crop
+from mien.models.renderer import as_float, check_ages
+
+#: The age whose code is 0, and the years in one unit of the code: ages 0 to 100 are -2 to 2.
+MIDDLE, UNIT = 50.0, 25.0
+#: Side of the smallest map.
+SMALLEST = 4
+#: Channels are a multiple of it.
+GROUPS = 8
+#: Length of the vector that modulates the decoder's blocks.
+CONDITION = 128
+#: Logarithm of a latent's variance stays within: beyond it a step of training could throw the code anywhere.
+LOG_VARIANCE = (-12.0, 4.0)
+
+
+class BetaVaeSettings(BaseModel):
+    """What the network is. `width` is the dial: parameters grow with its square."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    size: Literal[32, 64, 128, 256] = Field(default=64, description="side in pixels of the pictures it works on")
+    width: int = Field(default=32, ge=8, multiple_of=8, description="channels at half the side; four times at most")
+    id_dims: int = Field(default=126, ge=1, description="latents of the person, z_id")
+    age_dims: int = Field(default=1, ge=1, le=16, description="latents of the age, z_age; 1: the age itself, scaled")
+    prior_years: float = Field(default=4.0, gt=0, description="standard deviation of z_age about a known age, in years")
+    attributes: list[str] = Field(
+        default_factory=list, description="labels that the decoder is told where known: gender, race, race7, expression"
+    )
+    withhold: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="share of training faces whose attributes (conditional: age too) are hidden",
+    )
+    conditional: bool = Field(
+        default=False,
+        description="baseline of seed 002: the encoder is told age and attributes too, there is no z_age",
+    )
+    residual: bool = Field(
+        default=True, description="show the picture plus what changes with age, not the decoded picture alone"
+    )
+
+    @field_validator("attributes")
+    @classmethod
+    def _known(cls, attributes: list[str]) -> list[str]:
+        for name in attributes:
+            if name not in VOCABULARIES:
+                raise unknown("attribute", name, VOCABULARIES)
+        return attributes
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """Independent normals over the code of each face, both (B, age_dims + id_dims) float32, z_age first.
+
+    A log-variance of minus infinity is a latent that is known exactly.
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+    age_dims: int
+
+    def sample(self) -> Tensor:
+        """One code a face, (B, age_dims + id_dims)."""
+        return self.mean + (0.5 * self.log_variance).exp() * torch.randn_like(self.mean)
+
+    @property
+    def age(self) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of z_age, (B, age_dims)."""
+        return self.mean[:, : self.age_dims], self.log_variance[:, : self.age_dims]
+
+    @property
+    def identity(self) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of z_id, (B, id_dims)."""
+        return self.mean[:, self.age_dims :], self.log_variance[:, self.age_dims :]
+
+
+class BetaVae(nn.Module):
+    """Encoder, decoder and the line of ages in z_age. Nothing in it is random but `Posterior.sample`.
+
+    z_age of a known age a is N(f(a), s^2), f(a) = (a - 50) / 25 times a direction of length 1, which is 1 itself
+    for one latent: it then is the age, scaled, by supervision and not by discovery. `age_head` reads the age back.
+    """
+
+    direction: Tensor
+
+    def __init__(self, settings: BetaVaeSettings, crop: Crop) -> None:
+        super().__init__()
+        self.settings = settings
+        self.crop = crop
+        self.name = ""
+        self.ages = (0.0, 100.0)
+        #: Terms, training data and figures, as shipped models carry them.
+        self.card: dict[str, Any] = {}
+        channels = _channels(settings)
+        deepest = channels[-1]
+        flat = deepest * SMALLEST**2
+        told = CONDITION if settings.conditional else 0
+        self.encoder = nn.Sequential(
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(12, channels[0], 3, padding=1),
+            *(Block(a, b, stride=2) for a, b in pairwise(channels)),
+            Block(deepest, deepest),
+            nn.GroupNorm(GROUPS, deepest),
+            nn.SiLU(),
+        )
+        inferred = settings.id_dims + (0 if settings.conditional else settings.age_dims)
+        self.posterior = nn.Linear(flat + told, 2 * inferred)
+        # A tenth of the usual: the code starts near the prior, whatever the loss's scale.
+        with torch.no_grad():
+            self.posterior.weight.mul_(0.1)
+            self.posterior.bias.zero_()
+        self.attributes = nn.ModuleDict(
+            {name: nn.Embedding(len(VOCABULARIES[name]) + 1, 16) for name in settings.attributes}
+        )
+        self.condition = nn.Sequential(
+            nn.Linear(settings.age_dims + 16 * len(settings.attributes), CONDITION),
+            nn.SiLU(),
+            nn.Linear(CONDITION, CONDITION),
+            nn.SiLU(),
+        )
+        self.unknown_age = nn.Parameter(torch.zeros(settings.age_dims)) if settings.conditional else None
+        self.root = nn.Linear(settings.id_dims, flat)
+        upwards = channels[::-1]
+        self.decoder = nn.ModuleList(
+            [
+                Block(deepest, deepest, CONDITION),
+                *(Block(a, b, CONDITION, grow=True) for a, b in pairwise(upwards)),
+            ]
+        )
+        self.paint = nn.Sequential(
+            nn.GroupNorm(GROUPS, channels[0]), nn.SiLU(), nn.Conv2d(channels[0], 12, 3, padding=1), nn.PixelShuffle(2)
+        )
+        even = torch.full((settings.age_dims,), settings.age_dims**-0.5)
+        if settings.age_dims == 1:
+            self.register_buffer("direction", even)
+        else:
+            self.direction = nn.Parameter(even)
+        self.age_head = nn.Linear(settings.age_dims, 1)
+        with torch.no_grad():
+            self.age_head.weight.copy_(even)
+            self.age_head.bias.zero_()
+        self.to(memory_format=torch.channels_last)
+
+    @property
+    def input_size(self) -> int:
+        """Side in pixels of the pictures it works on."""
+        return self.settings.size
+
+    def age_code(self, ages: Tensor) -> Tensor:
+        """The mean of z_age at `ages` (...) years, (..., age_dims)."""
+        return ((ages.float() - MIDDLE) / UNIT)[..., None] * F.normalize(self.direction, dim=0)
+
+    def prior_std(self, ages: Tensor) -> Tensor:
+        """The standard deviation of z_age about known ages (B, 2) low and high, (B,): wider for an interval, by the
+        variance of an age that may be anywhere in it."""
+        width = (ages[:, 1] - ages[:, 0]).float()
+        return (self.settings.prior_years**2 + width.square() / 12).sqrt() / UNIT
+
+    def age_of(self, z_age: Tensor) -> Tensor:
+        """The age that the head reads in z_age (..., age_dims), (...) years."""
+        with torch.autocast(z_age.device.type, enabled=False):
+            return MIDDLE + UNIT * self.age_head(z_age.float()).squeeze(-1)
+
+    def forward(self, images: Tensor, ages: Tensor | None = None, attributes: Tensor | None = None) -> Posterior:
+        """`encode`, as a call of the network."""
+        return self.encode(images, ages, attributes)
+
+    def encode(self, images: Tensor, ages: Tensor | None = None, attributes: Tensor | None = None) -> Posterior:
+        """The posterior of uint8 or float [0, 1] pictures (B, 3, H, W).
+
+        `ages` (B,) years (NaN unknown) and `attributes` (as `decode` takes them) are looked at by the conditional
+        baseline alone, whose z_age is the age it was told.
+        """
+        x = resized(as_float(images), self.input_size) * 2 - 1
+        features = self.encoder(x.contiguous(memory_format=torch.channels_last)).flatten(1)
+        count = self.settings.age_dims
+        with torch.autocast(images.device.type, enabled=False):
+            features = features.float()
+            if self.unknown_age is None:
+                mean, log_variance = self.posterior(features).chunk(2, dim=1)
+                return Posterior(mean, log_variance.clamp(*LOG_VARIANCE), count)
+            told = self._told_age(ages, len(images))
+            condition = self._condition(told, attributes).float()
+            mean, log_variance = self.posterior(torch.cat([features, condition], dim=1)).chunk(2, dim=1)
+            exact = torch.full_like(told, -torch.inf)
+            spread = torch.cat([exact, log_variance.clamp(*LOG_VARIANCE)], dim=1)
+            return Posterior(torch.cat([told, mean], dim=1), spread, count)
+
+    def decode(self, z: Tensor, attributes: Tensor | None = None) -> Tensor:
+        """Codes (B, age_dims + id_dims), z_age first, to pictures (B, 3, size, size), float32 in [0, 1].
+
+        `attributes` is (B, number of `settings.attributes`) int64 codes into their vocabularies, -1 where unknown;
+        None: all are.
+        """
+        z_age, z_id = z[:, : self.settings.age_dims], z[:, self.settings.age_dims :]
+        condition = self._condition(z_age, attributes)
+        x = self.root(z_id).unflatten(1, (-1, SMALLEST, SMALLEST)).contiguous(memory_format=torch.channels_last)
+        for block in self.decoder:
+            x = block(x, condition)
+        return self.paint(x).float().sigmoid()
+
+    def render(
+        self,
+        images: Tensor,
+        ages: Tensor,
+        source_ages: Tensor | None = None,
+        attributes: Tensor | None = None,
+        *,
+        residual: bool | None = None,
+    ) -> Tensor:
+        """See `Renderer.render`; z_id is the posterior's mean, z_age the code of the age asked for.
+
+        With `residual` (None: as the settings say) a picture is the given one plus the difference of two decoded
+        ones, at the age asked for and at its own: what the code does not hold stays, the person above all.
+        """
+        check_ages(ages, len(images))
+        posterior = self.encode(images, source_ages, attributes)
+        z_age, z_id = posterior.age[0], posterior.identity[0]
+        if source_ages is not None:
+            z_age = torch.where(source_ages.isnan()[:, None], z_age, self.age_code(source_ages.nan_to_num()))
+        return self.render_codes(images, z_age, self.age_code(ages), z_id, z_id, attributes, residual=residual)
+
+    def render_codes(
+        self,
+        images: Tensor,
+        own_age: Tensor,
+        z_ages: Tensor,
+        own_id: Tensor,
+        z_ids: Tensor,
+        attributes: Tensor | None = None,
+        *,
+        residual: bool | None = None,
+    ) -> Tensor:
+        """Pictures (B, A, 3, H, W) of the codes `z_ages` (B, A, age_dims) with `z_ids` (B, id_dims) or (B, A, id_dims).
+
+        `own_age` (B, age_dims) and `own_id` (B, id_dims) are the code of the pictures as they are.
+        """
+        count, steps = z_ages.shape[:2]
+        z_ids = z_ids[:, None].expand(-1, steps, -1) if z_ids.ndim == 2 else z_ids
+        codes = torch.cat([z_ages, z_ids], dim=2)
+        residual = self.settings.residual if residual is None else residual
+        if residual:
+            codes = torch.cat([torch.cat([own_age, own_id], dim=1)[:, None], codes], dim=1)
+        known = None if attributes is None else attributes.repeat_interleave(codes.shape[1], dim=0)
+        pictures = self.decode(codes.flatten(0, 1), known)
+        if residual:
+            pictures = pictures.unflatten(0, (count, steps + 1))
+            pictures = (pictures[:, 1:] - pictures[:, :1]).flatten(0, 1)
+        height, width = images.shape[-2:]
+        if (height, width) != pictures.shape[-2:]:
+            pictures = F.interpolate(pictures, (height, width), mode="bilinear", antialias=True)
+        pictures = pictures.unflatten(0, (count, steps))
+        return (as_float(images)[:, None] + pictures if residual else pictures).clamp(0, 1)
+
+    def codes_of(self, columns: Mapping[str, np.ndarray]) -> Tensor | None:
+        """The attributes that the decoder is told, (N, K) int64, from a manifest's columns; None: it is told none."""
+        names = self.settings.attributes
+        return torch.stack([torch.as_tensor(columns[name]) for name in names], dim=1) if names else None
+
+    def _told_age(self, ages: Tensor | None, count: int) -> Tensor:
+        assert self.unknown_age is not None
+        if ages is None:
+            return self.unknown_age.expand(count, -1)
+        return torch.where(ages.isnan()[:, None], self.unknown_age, self.age_code(ages.nan_to_num()))
+
+    def _condition(self, z_age: Tensor, attributes: Tensor | None) -> Tensor:
+        parts = [z_age]
+        for place, name in enumerate(self.settings.attributes):
+            embedding = self.attributes[name]
+            unknown_code = len(VOCABULARIES[name])
+            codes = torch.full((len(z_age),), -1, device=z_age.device) if attributes is None else attributes[:, place]
+            parts.append(embedding(torch.where(codes < 0, unknown_code, codes)))
+        return self.condition(torch.cat(parts, dim=1))
+
+
+class Block(nn.Module):
+    """A residual block: GroupNorm, SiLU, convolution, twice; modulated before the second where it is told something.
+
+    The second convolution starts at zero, the block thus as its shortcut.
+    """
+
+    def __init__(self, inputs: int, outputs: int, told: int = 0, stride: int = 1, grow: bool = False) -> None:
+        super().__init__()
+        self.stride, self.grow = stride, grow
+        self.norm1, self.norm2 = nn.GroupNorm(GROUPS, inputs), nn.GroupNorm(GROUPS, outputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.modulation = nn.Linear(told, 2 * outputs) if told else None
+        nn.init.zeros_(self.conv2.weight)
+        if self.modulation is not None:
+            nn.init.zeros_(self.modulation.weight)
+            nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        h = F.silu(self.norm1(x))
+        if self.grow:
+            h, x = F.interpolate(h, scale_factor=2.0), F.interpolate(self.shortcut(x), scale_factor=2.0)
+        else:
+            x = self.shortcut(F.avg_pool2d(x, self.stride) if self.stride > 1 else x)
+        h = self.norm2(self.conv1(h))
+        if self.modulation is not None and condition is not None:
+            scale, shift = self.modulation(condition)[..., None, None].chunk(2, dim=1)
+            h = h * (1 + scale) + shift
+        return x + self.conv2(F.silu(h))
+
+
+def resized(images: Tensor, side: int) -> Tensor:
+    """Float pictures (B, 3, H, W) as (B, 3, side, side)."""
+    if images.shape[-2:] == (side, side):
+        return images
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def _channels(settings: BetaVaeSettings) -> list[int]:
+    """Channels at each scale, from half the side to the smallest map.
+
+    Whole pictures are four of half the side: blocks at the whole side would take more time than all others together.
+    """
+    halvings = int(np.log2(settings.size // 2 // SMALLEST))
+    return [min(settings.width * 2**place, 4 * settings.width) for place in range(halvings + 1)]

@@ -1,0 +1,52 @@
+"""What every renderer is: a function of pictures and ages."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from mien.errors import MienError
+from mien.faces import MAX_AGE, MIN_AGE, Crop
+
+
+class Renderer(Protocol):
+    """A network that shows a face at given ages.
+
+    `crop` is how the faces sat in the pictures it learnt from, `input_size` the side it works at, `ages` the youngest
+    and oldest age it has seen.
+    """
+
+    name: str
+    crop: Crop
+    ages: tuple[float, float]
+    card: dict[str, Any]
+
+    @property
+    def input_size(self) -> int: ...
+
+    def render(self, images: Tensor, ages: Tensor, source_ages: Tensor | None = None) -> Tensor:
+        """Uint8 or float [0, 1] faces (B, 3, H, W) at `ages` (B, A) years: float32 [0, 1] (B, A, 3, H, W).
+
+        `source_ages` is (B,) years, NaN where unknown; None: all are. The same faces and ages give the same pictures.
+        """
+        ...
+
+
+def check_ages(ages: Tensor, faces: int) -> None:
+    """Refuse ages to render that are not (faces, A) years of a human life.
+
+    Raises:
+        MienError: another shape, or a value outside 0-120 (NaN too).
+    """
+    if ages.ndim != 2 or len(ages) != faces:
+        raise MienError(f"ages of shape {tuple(ages.shape)} for {faces} faces: expected ({faces}, A), a row a face")
+    bad = ~((ages >= MIN_AGE) & (ages <= MAX_AGE))
+    if bool(bad.any()):
+        raise MienError(f"age {float(ages[bad][0]):g} to render is outside {MIN_AGE}-{MAX_AGE} years")
+
+
+def as_float(images: Tensor) -> Tensor:
+    """Uint8 or float [0, 1] pictures as float32 [0, 1]."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()

@@ -1,0 +1,93 @@
+"""Frozen networks that guide a renderer: how old a picture looks and how sure that is, and whose face it is.
+
+What guides is never what judges: MobileFaceNet judges identity, so it is refused here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from mien.errors import MienError
+from mien.models.backbone import build_backbone
+from mien.models.checkpoint import load_estimator
+from mien.models.estimator import Estimator
+from mien.tasks import grid
+from mien.tasks.age import AgeTask
+from mien.tasks.head import precise
+
+#: The network that judges identity.
+JUDGE = "mobilefacenet"
+
+
+class AgeGuide(nn.Module):
+    """An estimator of ages whose gradient reaches the pictures.
+
+    Args:
+        model: a run or checkpoint.
+    """
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        self.estimator = load_estimator(model).requires_grad_(False)
+        self.estimator.task("age")
+
+    def train(self, mode: bool = True) -> AgeGuide:
+        """It never learns."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Expected age and standard deviation of uint8 or float [0, 1] pictures (B, 3, H, W), (B,) float32 years each;
+        the deviation passes no gradient and is 0 where the estimator gives no distribution."""
+        task = cast(AgeTask, self.estimator.task("age"))
+        outputs = self.estimator(images)["age"]
+        if task.ordinal is None:
+            age = precise(outputs["regression"])
+            return age, torch.zeros_like(age)
+        chances = task.ordinal.pmf(precise(outputs["ordinal"]))
+        edges = task.ordinal.edges.to(chances.device)
+        return grid.mean(chances, edges).float(), grid.std(chances.detach(), edges).float()
+
+
+class IdentityGuide(nn.Module):
+    """Features in which a person is to stay: those of a backbone with weights, or of an estimator of ours.
+
+    Args:
+        backbone: an architecture of timm, with `weights`, a file, at `size` pixels.
+        model: a run or checkpoint of an estimator instead.
+    """
+
+    def __init__(
+        self, backbone: str, weights: str | None = None, size: int | None = None, model: str | None = None
+    ) -> None:
+        super().__init__()
+        net: nn.Module
+        if model is None:
+            net = build_backbone(backbone, weights, size)
+        else:
+            estimator: Estimator = load_estimator(model)
+            backbone, net = str(estimator.settings["model"]["backbone"]), estimator.backbone
+        if backbone == JUDGE:
+            raise MienError(
+                "age_transformer_objective.identity: mobilefacenet judges identity, so it must not guide; name another "
+                "identity_backbone, such as mobilenetv2_100 with identity_weights, or an identity_model of another"
+            )
+        self.net = net.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> IdentityGuide:
+        """It never learns."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (B, F) float32 of length 1."""
+        return nn.functional.normalize(self.net(images).float(), dim=1)
+
+
+def same_person(distance: Tensor) -> Tensor:
+    """How much identity counts over so many years (B,), from 1 to 0.5 in a century: SAM's weights (Alaluf et al., 2021,
+    https://arxiv.org/abs/2102.02754), a child's face being another than the adult's."""
+    return 0.25 * torch.cos(math.pi * distance.abs().clamp(max=100) / 100) + 0.75

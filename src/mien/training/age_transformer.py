@@ -1,0 +1,133 @@
+"""A run that trains an AgeTransformer: the same loop with two players, other figures at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mien.data.loading import FaceLoader
+from mien.data.manifest import Manifest
+from mien.errors import MienError
+from mien.files import write_json
+from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
+from mien.models.checkpoint import load_renderer
+from mien.models.language import HashedLanguage, read_captions
+from mien.objectives.age_transformer import AgeTransformerObjective
+from mien.objectives.ageing import GENDER, SPREAD, TEXT, Ageing
+from mien.objectives.coding import AGE
+from mien.objectives.guides import AgeGuide, IdentityGuide
+from mien.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+#: Faces whose ten renders are made at once.
+TOGETHER = 16
+
+
+def assemble(
+    recipe: Recipe, manifest: Manifest, accelerator: Accelerator
+) -> tuple[AgeTransformer, AgeTransformerObjective, FaceLoader]:
+    """The AgeTransformer, its objective and its loader of training faces.
+
+    Raises:
+        MienError: no training face has an age, or captions and the network's `text` do not go together.
+    """
+    from mien.training.run import cut_batch
+
+    settings = recipe.age_transformer or AgeTransformerSettings()
+    training, select = manifest.split(recipe.data.train), manifest.split(recipe.data.select)
+    if not training.has("age_low"):
+        raise MienError(
+            f"data.faces: no face of the split {recipe.data.train!r} has an age, which the AgeTransformer learns; name "
+            "faces with ages, or give them some with `mien relabel`"
+        )
+    torch.manual_seed(recipe.seed)
+    network = AgeTransformer(settings, manifest.crop)
+    network.name = recipe.name
+    micro, workers = cut_batch(recipe, accelerator.num_processes)
+    loader = FaceLoader(
+        training,
+        labels_of(recipe, training),
+        network.input_size,
+        micro,
+        augment=recipe.augment,
+        sampling=recipe.sampling,
+        seed=recipe.seed,
+        workers=workers,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    few = evenly(select, recipe.age_transformer_objective.judged)
+    judge = FaceLoader(few, labels_of(recipe, few), network.input_size, TOGETHER, workers=min(workers, 1))
+    steps = len(loader) // recipe.training.accumulate * recipe.training.epochs
+    ages = np.stack([training.numbers("age_low"), training.numbers("age_high")], axis=1)
+    return network, AgeTransformerObjective(network, judge, recipe.age_transformer_objective, ages, steps), loader
+
+
+def evenly(manifest: Manifest, count: int) -> Manifest:
+    """So many faces of all ages: those at even distances in the order of their ages, or all."""
+    age = (manifest.numbers("age_low") + manifest.numbers("age_high")) / 2
+    ranked = np.argsort(age, kind="stable")
+    places = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(np.int64))
+    return manifest.take(np.sort(ranked[places]))
+
+
+def labels_of(recipe: Recipe, manifest: Manifest) -> dict[str, Tensor]:
+    """What batches carry of each face: its age, and where known its label's deviation, gender and caption."""
+    columns = manifest.columns(["age_low", "age_high"])
+    labels = {AGE: torch.stack([torch.as_tensor(columns[name]).float() for name in ("age_low", "age_high")], dim=1)}
+    if manifest.has(SPREAD):
+        labels[SPREAD] = torch.as_tensor(manifest.numbers(SPREAD)).float()
+    if manifest.has("gender"):
+        labels[GENDER] = torch.as_tensor(manifest.codes("gender"))
+    width = (recipe.age_transformer or AgeTransformerSettings()).text
+    if bool(width) != bool(recipe.captions):
+        raise MienError(
+            f"captions is {recipe.captions!r} and age_transformer.text {width}: give both, or neither (text is the "
+            "length of a caption's tokens)"
+        )
+    if recipe.captions:
+        captions = read_captions(recipe.captions)
+        hashes = [key.hex() if key else "" for key in manifest.table["sha256"].to_pylist()]
+        labels[TEXT] = HashedLanguage(width).tokens([captions.get(key, "") for key in hashes])
+    return labels
+
+
+def finish(
+    recipe: Recipe, manifest: Manifest, folder: Path, history: list[dict[str, Any]], device: str, show: bool
+) -> dict[str, Any]:
+    """Render faces of `val` and `test` with the chosen weights; figures by the guides go to metrics.<split>.json.
+
+    They are what the network was trained towards: `mien audit --ageing` judges it by other networks.
+    """
+    from mien.report.figures import save, training_history
+
+    save(training_history(history), folder / "figures" / "training_history.png")
+    network = load_renderer(folder, device)
+    assert isinstance(network, AgeTransformer)
+    options = recipe.age_transformer_objective
+    guide = AgeGuide(options.guide_model) if options.guide_model else None
+    identity = None
+    if options.identity_weights or options.identity_model:
+        identity = IdentityGuide(
+            options.identity_backbone, options.identity_weights, options.identity_size, options.identity_model
+        )
+    there = set(np.unique(manifest.strings("split").astype(str)))
+    metrics: dict[str, Any] = {}
+    for split in ("val", "test"):
+        if split not in there:
+            continue
+        faces = evenly(manifest.split(split), options.judged)
+        tally = Ageing(network, guide, identity)
+        with torch.inference_mode():
+            for batch in FaceLoader(faces, labels_of(recipe, faces), network.input_size, TOGETHER).epoch():
+                tally.see(batch, torch.device(device))
+        metrics[split] = {"faces": len(tally.column("own")), "judge": "guide", **tally.figures()}
+        write_json(folder / f"metrics.{split}.json", metrics[split])
+    reports = {split: str(folder / f"metrics.{split}.json") for split in metrics}
+    return {"run": str(folder), "history": history, "metrics": metrics, "reports": reports}

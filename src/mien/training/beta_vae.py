@@ -1,0 +1,98 @@
+"""A run that trains a beta-VAE: the same loop, other labels, other figures at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mien.data.loading import FaceLoader
+from mien.data.manifest import Manifest
+from mien.errors import MienError
+from mien.files import write_json
+from mien.models.beta_vae import BetaVae, BetaVaeSettings
+from mien.models.checkpoint import load_renderer
+from mien.objectives.beta_vae import BetaVaeObjective
+from mien.objectives.coding import AGE, ATTRIBUTES, Tally
+from mien.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def assemble(
+    recipe: Recipe, manifest: Manifest, accelerator: Accelerator
+) -> tuple[BetaVae, BetaVaeObjective, FaceLoader]:
+    """The beta-VAE, its objective and its loader of training faces.
+
+    Raises:
+        MienError: no training face has an age, or one of the attributes that the decoder is told.
+    """
+    from mien.training.run import cut_batch
+
+    settings = recipe.beta_vae or BetaVaeSettings()
+    training, select = manifest.split(recipe.data.train), manifest.split(recipe.data.select)
+    for column in ("age_low", *settings.attributes):
+        if not training.has(column):
+            raise MienError(
+                f"data.faces: no face of the split {recipe.data.train!r} has {column.removesuffix('_low')}, which the "
+                "beta-VAE learns; take it out of beta_vae.attributes, or other faces"
+            )
+    torch.manual_seed(recipe.seed)
+    vae = BetaVae(settings, manifest.crop)
+    vae.name = recipe.name
+    micro, workers = cut_batch(recipe, accelerator.num_processes)
+    loader = FaceLoader(
+        training,
+        labels_of(vae, training),
+        vae.input_size,
+        micro,
+        augment=recipe.augment,
+        sampling=recipe.sampling,
+        seed=recipe.seed,
+        workers=workers,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    judge = FaceLoader(select, labels_of(vae, select), vae.input_size, 128, workers=min(workers, 1))
+    steps = len(loader) // recipe.training.accumulate * recipe.training.epochs
+    ages = np.stack([training.numbers("age_low"), training.numbers("age_high")], axis=1)
+    return vae, BetaVaeObjective(vae, judge, recipe.beta_vae_objective, ages, steps), loader
+
+
+def labels_of(vae: BetaVae, manifest: Manifest) -> dict[str, Tensor]:
+    """What a beta-VAE's batches carry of each face: its age, and the attributes that its decoder is told."""
+    columns = manifest.columns(["age_low", "age_high", *vae.settings.attributes])
+    labels = {AGE: torch.stack([torch.as_tensor(columns[name]).float() for name in ("age_low", "age_high")], dim=1)}
+    attributes = vae.codes_of(columns)
+    return labels if attributes is None else labels | {ATTRIBUTES: attributes}
+
+
+def finish(
+    recipe: Recipe, manifest: Manifest, folder: Path, history: list[dict[str, Any]], device: str, show: bool
+) -> dict[str, Any]:
+    """Judge the chosen weights on `val` and `test`; the figures go to metrics.<split>.json, strips to figures/."""
+    from mien.report.figures import save, training_history
+
+    save(training_history(history), folder / "figures" / "training_history.png")
+    vae = load_renderer(folder, device)
+    assert isinstance(vae, BetaVae)
+    there = set(np.unique(manifest.strings("split").astype(str)))
+    metrics: dict[str, Any] = {}
+    for split in ("val", "test"):
+        if split not in there:
+            continue
+        faces = manifest.split(split)
+        tally = Tally(vae)
+        loader = FaceLoader(faces, labels_of(vae, faces), vae.input_size, 128)
+        with torch.inference_mode():
+            torch.manual_seed(0)
+            for batch in loader.epoch():
+                tally.see(batch, torch.device(device))
+        metrics[split] = {"faces": len(tally.column("mse")), **tally.figures()}
+        write_json(folder / f"metrics.{split}.json", metrics[split])
+    reports = {split: str(folder / f"metrics.{split}.json") for split in metrics}
+    return {"run": str(folder), "history": history, "metrics": metrics, "reports": reports}

@@ -1,0 +1,111 @@
+"""A run that trains the landmarker: the same loop, other faces' windows, other figures at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from mien.data.align import TEMPLATES, crop_matrix, move_points
+from mien.data.loading import FaceLoader
+from mien.data.manifest import Manifest
+from mien.data.transforms import AugmentSettings, Chance
+from mien.errors import MienError
+from mien.evaluation.landmarks import evaluate_landmarker
+from mien.files import write_json
+from mien.models.checkpoint import load_landmarker
+from mien.models.landmarker import Landmarker, LandmarkerSettings
+from mien.objectives.landmarker import LandmarkerObjective
+from mien.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def assemble(
+    recipe: Recipe, manifest: Manifest, accelerator: Accelerator
+) -> tuple[Landmarker, LandmarkerObjective, FaceLoader]:
+    """The landmarker, its objective and its loader of training faces.
+
+    Raises:
+        MienError: the faces are not aligned, or those of a split have no landmarks.
+    """
+    from mien.training.run import cut_batch
+
+    settings = recipe.landmarker or LandmarkerSettings()
+    if manifest.crop.template not in TEMPLATES:
+        raise MienError(
+            f"{manifest.path or 'the manifest'} holds faces cropped as {manifest.crop.template}, but the landmarker "
+            "learns from aligned ones with much around them; prepare them with --align --margin 0.5"
+        )
+    training, select = manifest.split(recipe.data.train), manifest.split(recipe.data.select)
+    for split, faces in ((recipe.data.train, training), (recipe.data.select, select)):
+        if not faces.has("landmarks"):
+            raise MienError(f"data.faces: no face of the split {split!r} has landmarks, which the landmarker learns")
+    torch.manual_seed(recipe.seed)
+    landmarker = Landmarker(settings, manifest.crop.template)
+    landmarker.name = recipe.name
+    landmarker.shape.copy_(torch.from_numpy(mean_shape(training, landmarker)))
+    micro, workers = cut_batch(recipe, accelerator.num_processes)
+    look = window(recipe.augment, settings, manifest)
+    loader = FaceLoader(
+        training,
+        {},
+        landmarker.input_size,
+        micro,
+        augment=look,
+        sampling=recipe.sampling,
+        seed=recipe.seed,
+        workers=workers,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    # Chosen by faces that are moved as in training, always in the same way, and in the light they have.
+    plain = AugmentSettings(scale=look.scale, shift=look.shift, rotation=look.rotation)
+    judge = FaceLoader(
+        select, {}, landmarker.input_size, 128, augment=plain, seed=0, workers=min(workers, 1), training=False
+    )
+    return landmarker, LandmarkerObjective(landmarker, judge), loader
+
+
+def window(augment: AugmentSettings, settings: LandmarkerSettings, manifest: Manifest) -> AugmentSettings:
+    """`augment` with its geometry in sides of what the landmarker sees, not of the stored pictures."""
+    share = (1 + 2 * settings.margin) / (1 + 2 * manifest.crop.margin)
+
+    def scaled(chance: Chance) -> Chance:
+        low, high = chance.between
+        return Chance(probability=chance.probability, between=(low * share, high * share))
+
+    scale = augment.scale if augment.scale.probability else Chance(probability=1.0, between=(1.0, 1.0))
+    # Without a scale the window is the whole picture, so that there always has to be one.
+    scale = Chance(probability=1.0, between=scale.between)
+    return augment.model_copy(update={"scale": scaled(scale), "shift": scaled(augment.shift)})
+
+
+def mean_shape(manifest: Manifest, landmarker: Landmarker) -> np.ndarray:
+    """The mean landmarks (68, 2) of the faces, float32, in sides of the landmarker's crop from its middle."""
+    points = manifest.landmarks()
+    points = points[np.isfinite(points).all(axis=(1, 2))]
+    side = landmarker.crop.size
+    cut = np.mean([move_points(face, crop_matrix(face, landmarker.crop)) for face in points], axis=0)
+    return ((cut - (side - 1) / 2) / side).astype(np.float32)
+
+
+def finish(
+    recipe: Recipe, manifest: Manifest, folder: Path, history: list[dict[str, Any]], device: str, show: bool
+) -> dict[str, Any]:
+    """Judge the best weights on `val` and `test`; the figures go to metrics.<split>.json."""
+    from mien.report.figures import save, training_history
+
+    save(training_history(history), folder / "figures" / "training_history.png")
+    landmarker = load_landmarker(folder, device)
+    there = set(np.unique(manifest.strings("split").astype(str)))
+    metrics: dict[str, Any] = {}
+    for split in ("val", "test"):
+        if split in there and manifest.split(split).has("landmarks"):
+            metrics[split] = evaluate_landmarker(landmarker, manifest, split, device=device, show=show)
+            write_json(folder / f"metrics.{split}.json", metrics[split])
+    reports = {split: str(folder / f"metrics.{split}.json") for split in metrics}
+    return {"run": str(folder), "history": history, "metrics": metrics, "reports": reports}

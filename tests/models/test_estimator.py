@@ -1,0 +1,32 @@
+"""The estimator as a whole: what it says of a face and of its mirror image."""
+
+from __future__ import annotations
+
+import torch
+
+from mien.data.align import CHIP
+from mien.models.estimator import ModelSettings, build_estimator
+from mien.tasks.face import TasksSettings
+
+
+def test_with_mirror_a_face_and_its_mirror_image_are_judged_alike() -> None:
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    settings = ModelSettings(backbone="test_convnext", input_size=32, mirror=True)
+    estimator = build_estimator(settings, TasksSettings(), CHIP).eval()
+    with torch.no_grad():
+        both = estimator(images)
+        torch.testing.assert_close(both, estimator(images.flip(-1)))
+        estimator.mirror = False
+        one, other = estimator(images), estimator(images.flip(-1))
+        assert not torch.allclose(one["gender"]["logits"], other["gender"]["logits"])
+        # Gender is a linear head on the features here, so the mean of features is the mean of logits.
+        mean = (one["gender"]["logits"] + other["gender"]["logits"]) / 2
+        torch.testing.assert_close(both["gender"]["logits"], mean)
+        estimator.mirror = True
+        estimator.train()
+        torch.manual_seed(1)
+        trained = estimator(images)["gender"]["logits"]
+        estimator.mirror = False
+        torch.manual_seed(1)
+        torch.testing.assert_close(trained, estimator(images)["gender"]["logits"])

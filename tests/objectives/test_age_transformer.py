@@ -1,0 +1,251 @@
+"""The AgeTransformer's objective: each term alone, R1, two players in the loop, collapse, what it learns."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from pydantic import ValidationError
+
+from mien.errors import MienError
+from mien.faces import Crop, FaceBatch
+from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
+from mien.models.checkpoint import save_estimator
+from mien.models.estimator import ModelSettings, build_estimator
+from mien.models.language import HashedLanguage, age_texts, read_captions, without_age
+from mien.objectives.adversarial import AdaptiveAugment, gradient_penalty
+from mien.objectives.age_transformer import DISCRIMINATOR, GENERATOR, AgeTransformerObjective, CollapseError
+from mien.objectives.ageing import SPREAD, TEXT, collapse, slope
+from mien.objectives.ageing_settings import AgeTransformerObjectiveSettings
+from mien.objectives.coding import AGE
+from mien.objectives.guides import IdentityGuide
+from mien.tasks.face import TasksSettings
+from mien.training.loop import TrainingSettings, train
+from mien.training.optim import OptimSettings
+
+SIDE = 32
+
+
+class Select:
+    def __init__(self, *batches: FaceBatch) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[FaceBatch]:
+        yield from self.batches[start:]
+
+
+def faces(count: int = 4) -> FaceBatch:
+    """Blobs: the older, the darker."""
+    ages = torch.linspace(5, 80, count)
+    images = torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 60
+    images = (images + (190 - 2 * ages)[:, None, None, None]).clamp(0, 255).to(torch.uint8)
+    return FaceBatch(images, {AGE: ages[:, None].repeat(1, 2)}, torch.arange(count))
+
+
+@pytest.fixture(scope="module")
+def guide(tmp_path_factory: pytest.TempPathFactory) -> str:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("guide")
+    tasks = TasksSettings.model_validate({"gender": None, "race": None, "age": {"method": "dldl", "regression": False}})
+    save_estimator(folder, build_estimator(ModelSettings(backbone="test_resnet", input_size=SIDE), tasks, Crop("chip")))
+    return str(folder)
+
+
+def objective(batch: FaceBatch, text: int = 0, **settings: object) -> AgeTransformerObjective:
+    torch.manual_seed(0)
+    network = AgeTransformer(AgeTransformerSettings(size=SIDE, width=8, blocks=1, text=text), Crop("chip", 0.0, SIDE))
+    options = AgeTransformerObjectiveSettings(**{"width": 8, **settings})  # type: ignore[arg-type]
+    return AgeTransformerObjective(network, Select(batch), options, batch.labels[AGE].numpy(), 100)  # type: ignore[arg-type]
+
+
+def losses(made: AgeTransformerObjective, player: str, batch: FaceBatch, step: int = 0) -> dict[str, float]:
+    torch.manual_seed(3)
+    found = made.losses(player, batch, step)
+    counts = made.counts(player, batch)
+    assert all(int(count) == counts[term] for term, (_, count) in found.items())
+    assert set(counts) - set(found) <= {"r1"}
+    return {term: float(total.detach()) / int(count) for term, (total, count) in found.items()}
+
+
+def test_each_term_can_be_left_out_and_changes_no_other(guide: str) -> None:
+    batch = faces()
+    all_of_it = {
+        "age": 1.0,
+        "ordering": 1.0,
+        "guide_model": guide,
+        "identity": 1.0,
+        "identity_model": guide,
+        "perceptual": 1.0,
+        "perceptual_backbone": "test_resnet",
+        "direction": 1.0,
+    }
+    whole = losses(objective(batch, **all_of_it), GENERATOR, batch)
+    assert len(whole) == 12
+    for term in ("age", "ordering", "identity", "perceptual", "direction", "own", "cycle", "mask", "smooth", "source"):
+        without = losses(objective(batch, **{**all_of_it, term: 0.0}), GENERATOR, batch)
+        assert without == pytest.approx({key: value for key, value in whole.items() if key != term}, rel=1e-4), term
+    made = objective(batch, **{**all_of_it, "adversarial": 0.0})
+    assert set(made.players) == {GENERATOR}
+    left = set(whole) - {"adversarial", "age_class"}
+    assert set(losses(made, GENERATOR, batch)) == left
+    with pytest.raises(ValidationError, match="age needs guide_model"):
+        AgeTransformerObjectiveSettings(age=1.0)
+    with pytest.raises(ValidationError, match="identity needs identity_weights"):
+        AgeTransformerObjectiveSettings(identity=1.0)
+    with pytest.raises(MienError, match="mobilefacenet judges identity"):
+        IdentityGuide("mobilefacenet")
+
+
+def test_neither_player_moves_the_other_and_guides_stay(guide: str) -> None:
+    batch = faces()
+    made = objective(batch, age=1.0, guide_model=guide)
+    assert made.discriminator is not None
+    assert made.guide is not None
+    torch.stack([total for total, _ in made.losses(GENERATOR, batch, 0).values()]).sum().backward()
+    assert all(parameter.grad is None for parameter in (*made.discriminator.parameters(), *made.guide.parameters()))
+    assert made.network.stem[1].weight.grad is not None
+    made.network.zero_grad()
+    found = made.losses(DISCRIMINATOR, batch, 0)
+    assert {"real", "made", "mismatch", "age_class", "r1"} == set(found)
+    torch.stack([total for total, _ in found.values()]).sum().backward()
+    assert all(parameter.grad is None for parameter in made.network.parameters())
+    assert made.discriminator.stem[1].weight.grad.abs().max() > 0
+    assert "r1" not in made.losses(DISCRIMINATOR, batch, 1)
+
+
+def test_unknown_and_uncertain_ages_are_done_without() -> None:
+    batch = faces()
+    batch.labels[AGE][1] = math.nan
+    batch.labels[SPREAD] = torch.tensor([0.0, math.nan, 7.0, 0.0])
+    made = objective(batch, withhold=0.0)
+    assert made.counts(GENERATOR, batch)["source"] == 3
+    assert all(math.isfinite(value) for value in losses(made, GENERATOR, batch).values())
+    assert all(math.isfinite(value) for value in losses(made, DISCRIMINATOR, batch).values())
+    spread = torch.tensor([0.0, 5.0, 7.0, math.nan])
+    assert made._trust(spread, 0).tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert made._trust(spread, 100).tolist() == pytest.approx([1.0, 0.5, 1 / 2.96, 0.0])
+    own = torch.tensor([10.0, 50.0])
+    near, far = made._asked(own, 0), made._asked(own, 100)
+    assert bool((near.diff(dim=1) >= 0).all())
+    assert bool(((near - own[:, None]).abs() <= 20).all())
+    assert bool(((far - own[:, None]).abs() > 20).any())
+    assert far.min() >= 5
+    batch.labels[TEXT] = torch.randn(4, 2, 6)
+    assert "own" in losses(objective(batch, text=6), GENERATOR, batch)
+
+
+def test_the_gradient_penalty_is_exact_and_can_be_derived() -> None:
+    torch.manual_seed(0)
+    x, w = torch.randn(3, 2, 4, 4).double(), torch.randn(2, 4, 4).double()
+    linear = gradient_penalty(lambda leaf: (leaf * w).sum(dim=(1, 2, 3)), x)
+    assert torch.allclose(linear, w.square().sum().expand(3))
+    net = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.Softplus(), torch.nn.Flatten(), torch.nn.Linear(12, 1))
+    net = net.double()
+    names = [name for name, _ in net.named_parameters()]
+
+    def of(*weights: torch.Tensor) -> torch.Tensor:
+        own = dict(zip(names, weights, strict=True))
+        return gradient_penalty(lambda leaf: torch.func.functional_call(net, own, (leaf,))[:, 0], x)
+
+    assert torch.autograd.gradcheck(of, tuple(parameter.detach().requires_grad_() for parameter in net.parameters()))
+
+
+def test_augmentation_grows_as_the_discriminator_knows_its_faces() -> None:
+    augment, images = AdaptiveAugment(0.6, 100), torch.rand(8, 3, 16, 16)
+    assert augment(images) is images
+    augment.see(torch.ones(50))
+    augment.adapt(lambda tensor: tensor)
+    assert augment.p == pytest.approx(0.5)
+    torch.manual_seed(0)
+    seen = augment(images)
+    changed = [not torch.allclose(a, b) for a, b in zip(images, seen, strict=True)]
+    assert any(changed)
+    augment.see(-torch.ones(100))
+    augment.adapt(lambda tensor: tensor)
+    assert augment.p == 0
+
+
+def test_collapse_is_said_and_stops(capsys: pytest.CaptureFixture[str]) -> None:
+    batch = faces()
+    made = objective(batch, adversarial=0.0, stop_on_collapse=True, patience=2)
+    with torch.no_grad():
+        made.network.paint[0].weight.zero_()
+        made.network.paint[0].bias[12:] = -20.0  # nothing is let through
+    assert made.validate({})["collapse"] == 1
+    assert "copies of the input" in capsys.readouterr().err
+    with pytest.raises(CollapseError, match="stopped after 2 epochs"):
+        made.validate({})
+    good = {"spread/share": 0.9, "change/far": 0.1, "age/slope": 0.8}
+    assert collapse(good) == ""
+    assert "constant pictures" in collapse(good | {"spread/share": 0.01})
+    assert "one age for all" in collapse(good | {"age/slope": 0.05})
+    assert slope(np.array([[10.0, 20.0, 30.0], [12.0, 22.0, 32.0]]), np.array([0.0, 20.0, 40.0])) == pytest.approx(0.5)
+
+
+def test_it_learns_a_few_faces_and_a_killed_run_ends_where_a_whole_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = faces(8)
+    monkeypatch.setattr(AgeTransformerObjective, "figures", lambda self: {})
+    settings = TrainingSettings(epochs=2, batch=8, average=0.9, precision="fp32")
+    optim = OptimSettings(lr=3e-3, betas=(0.0, 0.99), weight_decay=0.0, warmup_epochs=0.0)
+
+    def run(folder: Path, resume: bool = False) -> AgeTransformerObjective:
+        made = objective(batch, r1_every=4, augment_faces=50, augment=0.1)
+        data = Select(*[batch] * 10)
+        train(made, data, folder, settings, optim, accelerator=Accelerator(cpu=True), resume=resume, show=False)
+        return made
+
+    whole = run(tmp_path / "whole")
+    history = json.loads((tmp_path / "whole" / "history.json").read_text())
+    assert history[1]["select"]["own/l1"] < 0.1
+    assert history[1]["train"]["generator/source"] < history[0]["train"]["generator/source"]
+    assert {"discriminator/r1", "discriminator/real", "generator/adversarial"} <= set(history[0]["train"])
+    validate, calls = AgeTransformerObjective.validate, []
+
+    def once(self: AgeTransformerObjective, averages: dict[str, dict[str, torch.Tensor]]) -> dict[str, float]:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return validate(self, averages)
+
+    monkeypatch.setattr(AgeTransformerObjective, "validate", once)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken")
+    monkeypatch.setattr(AgeTransformerObjective, "validate", validate)
+    again = run(tmp_path / "broken", resume=True)
+    assert whole.augment.p == again.augment.p
+    for player in whole.players:
+        for name, value in whole.players[player].state_dict().items():
+            assert torch.equal(value, again.players[player].state_dict()[name]), name
+
+
+def test_words(tmp_path: Path) -> None:
+    assert age_texts([7.0, 40.0, 40.0], ["Male", "Female", None]) == [
+        "photo of a 7 year old boy",
+        "photo of a 40 year old woman",
+        "photo of a 40 year old person",
+    ]
+    assert without_age("an elderly man with grey hair and glasses") == "an man with grey hair and glasses"
+    assert without_age("a 34-year-old woman, smiling") == "a woman, smiling"
+    cache = tmp_path / "captions.jsonl"
+    cache.write_text('{"sha256": "aa", "caption": "a young woman with a hat"}\n\n')
+    assert read_captions(cache) == {"aa": "a woman with a hat"}
+    cache.write_text('{"sha": 1}\n')
+    with pytest.raises(MienError, match="line 1 is not an object with sha256 and caption"):
+        read_captions(cache)
+    language = HashedLanguage(16, 3)
+    tokens = language.tokens(["hat and hair of a face", "", "Hat"])
+    assert tokens.shape == (3, 3, 16)
+    assert torch.equal(tokens[0, 0], tokens[2, 0])
+    assert bool(tokens[1].isnan().all())
+    assert torch.allclose(language.texts(["one", "two"]).norm(dim=1), torch.ones(2))

@@ -1,0 +1,63 @@
+"""A run of the AgeTransformer on drawn faces: the folder it leaves, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mien.data.manifest import Manifest
+from mien.errors import MienError
+from mien.models.age_transformer import AgeTransformer
+from mien.models.checkpoint import load_renderer
+from mien.objectives.age_transformer import AgeTransformerObjective
+from mien.training.age_transformer import evenly
+from mien.training.recipe import Recipe, load_recipe
+from mien.training.run import train_run
+
+SMALL = [
+    *("age_transformer.width=8", "age_transformer.blocks=1", "age_transformer.text=4", "training.epochs=1"),
+    *("age_transformer_objective.age=0", "age_transformer_objective.ordering=0", "age_transformer_objective.width=8"),
+    *(
+        "age_transformer_objective.guide_model=null",
+        "age_transformer_objective.judged=8",
+        "training.batch=32",
+        "training.precision=fp32",
+        "data.workers=0",
+    ),
+]
+
+
+def recipe(faces: Path, *overrides: str) -> Recipe:
+    return load_recipe("drawn-age-transformer", [f"data.faces={faces}", *SMALL, *overrides])
+
+
+def test_a_run_leaves_a_renderer_and_its_figures(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AgeTransformerObjective, "figures", lambda self: {})  # drawn elsewhere
+    manifest = Manifest.open(drawn)
+    captions = tmp_path / "captions.jsonl"
+    key = manifest.table["sha256"][0].as_py().hex()
+    captions.write_text(json.dumps({"sha256": key, "caption": "a face with a hat"}) + "\n")
+    result = train_run(recipe(drawn, f"captions={captions}"), tmp_path / "run", show=False)
+    assert result is not None
+    assert {"own/l1", "change/far", "spread/share", "source/mae"} <= set(result["metrics"]["val"])
+    assert result["metrics"]["val"]["faces"] == 8
+    renderer = load_renderer(tmp_path / "run")
+    assert isinstance(renderer, AgeTransformer)
+    assert renderer.settings.text == 4
+    assert renderer.ages[1] > 60
+    few = evenly(manifest, 5).numbers("age_low")
+    assert len(few) == 5
+    assert {few.min(), few.max()} == {manifest.numbers("age_low").min(), manifest.numbers("age_low").max()}
+
+
+def test_what_cannot_be_trained_is_one_clear_line(drawn: Path, tmp_path: Path) -> None:
+    with pytest.raises(MienError, match="give both, or neither"):
+        train_run(recipe(drawn), tmp_path / "a", show=False)
+    with pytest.raises(MienError, match="a run trains one of them"):
+        recipe(drawn, "beta_vae.width=16")
+    with pytest.raises(MienError, match=r"ordering needs guide_model"):
+        recipe(drawn, "age_transformer_objective.ordering=1")
+    with pytest.raises(MienError, match=r"unknown setting age_transformer\.with.*width"):
+        recipe(drawn, "age_transformer.with=2")
