@@ -1,0 +1,211 @@
+"""Several experts' ages made one.
+
+w_i = softmax(((c_i - mu_i) / sigma_i) / tau) over the experts that answered, age = sum_i w_i age_i. Each expert's
+confidence c_i is standardised by its own mean and spread on a trusted set: a mu common to all would cancel in the
+softmax, and a raw confidence of one expert means nothing beside another's. tau, the corrections of each expert's bias
+and the interval are fitted on the trusted set too.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mien.errors import MienError
+from mien.files import write_json
+
+#: Temperatures tried: from "the surest alone" to "all alike".
+TAUS = np.geomspace(0.05, 20, 60)
+#: Share of trusted faces that the fitted interval holds.
+LEVEL = 0.9
+#: Years of a knot of the bias correction, and the faces at a knot at which half of their mean error is believed.
+KNOT, BELIEF = 5.0, 20.0
+#: Trusted faces that a fit takes at least.
+LEAST = 50
+
+
+@dataclass(frozen=True)
+class Fused:
+    """The fused answer for N faces; NaN where no expert answered.
+
+    `between` is the weighted variance of the experts' ages, `total` that and their own variances together (the law of
+    total variance; an expert that gives none adds nothing), both in years squared. Experts err together, so both are
+    too small as they are: `low` and `high` are the fitted interval, NaN before a fit. `weights` is (N, E), 0 for an
+    expert that did not answer; `answered` (N,) counts those that did.
+    """
+
+    age: np.ndarray
+    between: np.ndarray
+    total: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    weights: np.ndarray
+    answered: np.ndarray
+
+
+@dataclass
+class Fusion:
+    """Experts' names in the order of the columns, and what was fitted on the trusted set.
+
+    `bias` maps an expert to its error, knot by knot, at ages it says (`knots`, years). `interval` is (a, b, q): the
+    interval is age -+ q sqrt(a + b total).
+    """
+
+    experts: list[str]
+    mu: list[float]
+    sigma: list[float]
+    tau: float = 1.0
+    knots: list[float] = field(default_factory=list)
+    bias: dict[str, list[float]] = field(default_factory=dict)
+    interval: tuple[float, float, float] | None = None
+    trusted: int = 0
+
+    def __post_init__(self) -> None:
+        count = len(self.experts)
+        if not (count and len(self.mu) == len(self.sigma) == count):
+            raise MienError(f"a fusion of {count} experts has {len(self.mu)} mu and {len(self.sigma)} sigma")
+        if not self.tau > 0:
+            raise MienError(f"tau is {self.tau}, expected a number above 0")
+        if count > 1 and len(set(self.mu)) == 1 and len(set(self.sigma)) == 1:
+            warnings.warn(
+                "mu is common to all experts: it cancels in the softmax and has no effect; fit it for each expert",
+                stacklevel=2,
+            )
+
+    def __call__(self, ages: np.ndarray, confidences: np.ndarray, variances: np.ndarray | None = None) -> Fused:
+        """Fuse ages (N, E) in years with confidences (N, E) and, where known, variances (N, E).
+
+        NaN ages are experts that did not answer; an expert that answered without a confidence counts as sure as it
+        usually is.
+        """
+        ages, confidences = self._checked(ages), self._checked(confidences)
+        known = np.isfinite(ages)
+        corrected = self._corrected(ages)
+        weights = masked_softmax(self._standardised(confidences) / self.tau, known)
+        own = np.zeros_like(corrected) if variances is None else np.nan_to_num(self._checked(variances), nan=0.0)
+        filled = np.where(known, corrected, 0.0)
+        age = (weights * filled).sum(1)
+        between = (weights * (filled - age[:, None]) ** 2).sum(1)
+        total = between + (weights * own).sum(1)
+        gone = ~known.any(1)
+        age, between, total = (np.where(gone, np.nan, values) for values in (age, between, total))
+        low = high = np.full(len(age), np.nan)
+        if self.interval is not None:
+            a, b, q = self.interval
+            half = q * np.sqrt(a + b * total)
+            low, high = np.maximum(age - half, 0.0), age + half
+        return Fused(age, between, total, low, high, weights, known.sum(1))
+
+    def save(self, path: str | Path) -> None:
+        """Write the fusion as JSON."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Fusion:
+        """What `save` wrote, read back.
+
+        Raises:
+            MienError: it is something else.
+        """
+        try:
+            interval = value.get("interval")
+            return cls(**{**value, "interval": None if interval is None else tuple(interval)})
+        except TypeError as error:
+            raise MienError(f"not a fusion of experts: {error}") from None
+
+    def _checked(self, values: np.ndarray) -> np.ndarray:
+        values = np.asarray(values, dtype=np.float64)
+        if values.ndim != 2 or values.shape[1] != len(self.experts):
+            raise MienError(f"answers of shape {values.shape}, expected (faces, {len(self.experts)}), one column each")
+        return values
+
+    def _standardised(self, confidences: np.ndarray) -> np.ndarray:
+        spread = np.array([sigma if sigma > 0 else np.inf for sigma in self.sigma])
+        return np.nan_to_num((confidences - self.mu) / spread, nan=0.0, posinf=1e6, neginf=-1e6)
+
+    def _corrected(self, ages: np.ndarray) -> np.ndarray:
+        if not self.knots:
+            return ages
+        off = [np.interp(ages[:, i], self.knots, self.bias[name]) for i, name in enumerate(self.experts)]
+        return ages - np.column_stack(off)
+
+
+def masked_softmax(logits: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Softmax over each row's known entries, (N, E); 0 elsewhere, and a row of zeros where none is known."""
+    filled = np.where(known, logits, -np.inf)
+    top = np.where(known.any(1), filled.max(1), 0.0)
+    powers = np.where(known, np.exp(np.minimum(filled - top[:, None], 0.0)), 0.0)
+    total = powers.sum(1, keepdims=True)
+    result: np.ndarray = powers / np.where(total > 0, total, 1.0)
+    return result
+
+
+def fit(
+    experts: Sequence[str],
+    ages: np.ndarray,
+    confidences: np.ndarray,
+    true: np.ndarray,
+    variances: np.ndarray | None = None,
+    correct_bias: bool = True,
+) -> Fusion:
+    """A fusion fitted on trusted faces: mu and sigma of each expert's confidence, its bias by age, tau by the least
+    mean absolute error, and the interval by conformal scores of the fused error.
+
+    Args:
+        ages, confidences, variances: (N, E), NaN for no answer.
+        true: (N,) years.
+
+    Raises:
+        MienError: fewer than `LEAST` trusted faces with an age and an answer.
+    """
+    ages, confidences = np.asarray(ages, dtype=np.float64), np.asarray(confidences, dtype=np.float64)
+    usable = np.isfinite(true) & np.isfinite(ages).any(1)
+    if usable.sum() < LEAST:
+        raise MienError(f"{usable.sum()} trusted faces with an age and an answer; a fit takes {LEAST} or more")
+    ages, confidences, true = ages[usable], confidences[usable], np.asarray(true, dtype=np.float64)[usable]
+    variances = None if variances is None else np.asarray(variances, dtype=np.float64)[usable]
+    mu, sigma = [], []
+    for column in confidences.T:
+        told = column[np.isfinite(column)]
+        mu.append(float(told.mean()) if len(told) else 0.0)
+        sigma.append(float(told.std()) if len(told) else 0.0)
+    fusion = Fusion(list(experts), mu, sigma, trusted=int(usable.sum()))
+    if correct_bias:
+        fusion.knots = np.arange(0.0, 101.0, KNOT).tolist()
+        fusion.bias = {name: _bias(ages[:, i], true, fusion.knots) for i, name in enumerate(fusion.experts)}
+    errors = []
+    for tau in TAUS:
+        fusion.tau = float(tau)
+        errors.append(np.abs(fusion(ages, confidences).age - true).mean())
+    fusion.tau = float(TAUS[int(np.argmin(errors))])
+    fused = fusion(ages, confidences, variances)
+    fusion.interval = _interval(np.abs(fused.age - true), fused.total)
+    return fusion
+
+
+def _bias(said: np.ndarray, true: np.ndarray, knots: Sequence[float]) -> list[float]:
+    """An expert's mean error around each age that it says, drawn towards its mean error where it said it seldom."""
+    known = np.isfinite(said)
+    error, said = (said - true)[known], said[known]
+    overall = float(error.mean()) if len(error) else 0.0
+    result = []
+    for knot in knots:
+        near = np.maximum(1 - np.abs(said - knot) / KNOT, 0.0)
+        result.append(float(((near * error).sum() + BELIEF * overall) / (near.sum() + BELIEF)))
+    return result
+
+
+def _interval(errors: np.ndarray, total: np.ndarray) -> tuple[float, float, float]:
+    """(a, b, q): squared errors grow like a + b total, by least squares; q is the conformal quantile of the rest."""
+    design = np.column_stack([np.ones(len(total)), total])
+    a, b = np.linalg.lstsq(design, errors**2, rcond=None)[0]
+    if not (a > 0 and b >= 0):  # the variance tells nothing of the error
+        a, b = float(np.mean(errors**2)), 0.0
+    scores = np.sort(errors / np.sqrt(a + b * total))
+    rank = min(int(np.ceil((len(scores) + 1) * LEVEL)), len(scores)) - 1
+    return float(a), float(b), float(scores[rank])

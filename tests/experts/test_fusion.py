@@ -1,0 +1,118 @@
+"""The fusion against hand-computed cases, and on experts whose errors are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mien.errors import MienError
+from mien.experts.fusion import Fusion, fit
+
+nan = float("nan")
+
+
+def two(tau: float = 1.0) -> Fusion:
+    return Fusion(["a", "b"], mu=[0.0, 10.0], sigma=[1.0, 2.0], tau=tau)
+
+
+def test_by_hand() -> None:
+    # Standardised: (1 - 0) / 1 = 1 and (12 - 10) / 2 = 1: equal weights.
+    fused = two()(np.array([[20.0, 40.0]]), np.array([[1.0, 12.0]]), np.array([[9.0, 25.0]]))
+    assert fused.weights[0] == pytest.approx([0.5, 0.5])
+    assert (fused.age[0], fused.between[0], fused.total[0]) == pytest.approx((30.0, 100.0, 117.0))
+    # 2 against 0 at tau 2: weights e^1 : e^0.
+    fused = two(tau=2.0)(np.array([[20.0, 40.0]]), np.array([[2.0, 10.0]]))
+    share = np.e / (np.e + 1)
+    assert fused.weights[0] == pytest.approx([share, 1 - share])
+    assert fused.age[0] == pytest.approx(20 * share + 40 * (1 - share))
+    assert fused.between[0] == pytest.approx(share * (1 - share) * 400)
+
+
+def test_one_expert_is_believed_as_it_is() -> None:
+    fused = Fusion(["a"], [3.0], [2.0])(np.array([[31.0], [nan]]), np.array([[0.1], [0.2]]))
+    assert fused.age[0] == 31
+    assert fused.between[0] == 0
+    assert np.isnan(fused.age[1])
+    assert fused.answered.tolist() == [1, 0]
+
+
+def test_missing_experts_are_masked_and_the_weights_of_the_others_sum_to_one() -> None:
+    ages = np.array([[20.0, nan], [nan, nan], [20.0, 40.0]])
+    confidences = np.array([[nan, 50.0], [1.0, 1.0], [nan, 10.0]])
+    fused = two()(ages, confidences)
+    assert fused.age[0] == 20
+    assert fused.weights[0].tolist() == [1.0, 0.0]
+    assert np.isnan([fused.age[1], fused.between[1], fused.total[1]]).all()
+    assert fused.weights[1].tolist() == [0.0, 0.0]
+    assert fused.age[2] == 30  # without a confidence it is as sure as it usually is
+
+
+def test_extreme_confidences_neither_overflow_nor_share() -> None:
+    for huge in (1e300, np.inf):
+        fused = two(tau=0.05)(np.array([[20.0, 40.0]]), np.array([[-huge, huge]]))
+        assert fused.age[0] == 40
+        assert fused.weights[0].tolist() == [0.0, 1.0]
+
+
+@given(st.floats(-1e3, 1e3), st.lists(st.floats(-5, 5), min_size=3, max_size=3))
+def test_a_common_shift_of_mu_changes_nothing(shift: float, confidences: list[float]) -> None:
+    ages = np.array([[10.0, 30.0, 70.0]])
+    one = Fusion(["a", "b", "c"], [0.0, 1.0, 2.0], [1.5] * 3)(ages, np.array([confidences]))
+    other = Fusion(["a", "b", "c"], [shift, 1.0 + shift, 2.0 + shift], [1.5] * 3)(ages, np.array([confidences]))
+    assert other.age == pytest.approx(one.age, abs=1e-6)
+
+
+def test_a_common_mu_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="mu is common to all experts: it cancels"):
+        Fusion(["a", "b"], [0.5, 0.5], [1.0, 1.0])
+
+
+def planted(count: int, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """Three experts whose error grows as their confidence falls; the third says ages two fifths too high."""
+    rng = np.random.default_rng(seed)
+    true = rng.uniform(5, 80, count)
+    spread = rng.uniform(1, 12, (count, 3))
+    ages = true[:, None] + rng.normal(0, spread) + np.array([0, 1.0, 0]) + np.outer(true * 0.4, [0, 0, 1.0])
+    return ages, -spread * [1, 10, 0.1] + [0, 500, 7], true, spread**2
+
+
+def test_a_fit_finds_bias_and_temperature_and_beats_every_expert() -> None:
+    ages, confidences, true, variances = planted(3000)
+    fusion = fit(["a", "b", "c"], ages, confidences, true, variances)
+    held, sure, truth, own = planted(3000, seed=1)
+    fused = fusion(held, sure, own)
+    single = np.abs(held - truth[:, None]).mean(0)
+    error = np.abs(fused.age - truth).mean()
+    assert error < 0.75 * single.min()
+    assert error < np.abs(held[:, :2].mean(1) - truth).mean()
+    assert np.interp(70.0, fusion.knots, fusion.bias["c"]) == pytest.approx(20, abs=3)  # 70 = 1.4 x 50
+    held_in = (fused.low <= truth) & (truth <= fused.high)
+    assert held_in.mean() == pytest.approx(0.9, abs=0.02)
+    assert np.corrcoef(fused.high - fused.low, np.abs(fused.age - truth))[0, 1] > 0.1
+
+
+def test_it_is_saved_and_read_back(tmp_path: Path) -> None:
+    ages, confidences, true, variances = planted(200)
+    fusion = fit(["a", "b", "c"], ages, confidences, true, variances)
+    fusion.save(tmp_path / "fusion.json")
+    again = Fusion.from_dict(json.loads((tmp_path / "fusion.json").read_text()))
+    for one, other in zip(
+        vars(fusion(ages, confidences)).values(), vars(again(ages, confidences)).values(), strict=True
+    ):
+        np.testing.assert_allclose(one, other)
+
+
+def test_wrong_shapes_and_too_few_faces_are_refused() -> None:
+    with pytest.raises(MienError, match=r"answers of shape \(4, 3\), expected \(faces, 2\)"):
+        two()(np.zeros((4, 3)), np.zeros((4, 3)))
+    with pytest.raises(MienError, match="10 trusted faces with an age and an answer; a fit takes 50 or more"):
+        fit(["a", "b"], np.zeros((10, 2)), np.zeros((10, 2)), np.zeros(10))
+    with pytest.raises(MienError, match="tau is 0"):
+        Fusion(["a"], [0.0], [1.0], tau=0)
+    with pytest.raises(MienError, match="not a fusion of experts"):
+        Fusion.from_dict({"names": []})
