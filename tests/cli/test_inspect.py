@@ -52,6 +52,24 @@ def test_tables_page_and_figure(folder: Path) -> None:
         assert figure.width > 1000
 
 
+def test_feelings_votes_and_landmarks_are_told(folder: Path) -> None:
+    votes = np.array([5, 5, 0, 0, 0, 0, 0, 0, 0, 0])
+    faces = [
+        Face("a.jpg", expression="Happy", valence=0.5, landmarks=np.full((68, 2), 90.0)),
+        Face("<d>.png", expression_votes=votes),
+    ]
+    Manifest.from_faces(faces, folder, Crop("chip", 0.0, 80)).save(folder)
+    result = CliRunner().invoke(app, [str(folder), "--no-duplicates"])
+    assert result.exit_code == 0, result.output
+    for line in ("valence", "tied", "some outside the picture"):
+        assert line in result.stdout
+    page = (folder / "inspect" / "inspect.html").read_text(encoding="utf-8")
+    assert "tied 1, most raters unsure 0; on average 50.0 % of the votes agree" in page
+    assert "some outside the picture 1, by more than a tenth of it 1" in page
+    with Image.open(folder / "inspect" / "figures" / "affect_analysis.png") as figure:
+        assert figure.width > 1000
+
+
 def test_json_is_one_object_and_nothing_else(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "_write_page", lambda *_: None)  # drawn above
     result = CliRunner().invoke(app, [str(folder / "faces.parquet"), "--json", "-o", str(tmp_path / "out")])

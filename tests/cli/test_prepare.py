@@ -45,7 +45,7 @@ def test_json_is_one_object_and_nothing_else(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["utkfase", "x"], "unknown source 'utkfase'; did you mean 'utkface'? (known: drawn, fairface,"),
+        (["utkfase", "x"], "unknown source 'utkfase'; did you mean 'utkface'? (known: affect,"),
         (["utkface"], "source utkface needs the PATH of its data"),
         (["utkface", "{tmp}/none"], "is not there; give a folder, a zip or a tar"),
         (["utkface", "{tmp}", "--labels", "x.csv"], "source utkface takes no --labels; folder does"),

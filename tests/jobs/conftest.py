@@ -22,6 +22,7 @@ class BrightnessModel(nn.Module):
         self.tasks = nn.ModuleDict({"gender": nn.Identity(), "age": nn.Identity()})
         self.states: dict[str, Any] = {"age": {"conformal": {}}} if intervals else {}
         self.crop = Crop("chip")
+        self.branch = None
         self.input_size = 32
         self.name = "brightness"
         self.batches: list[int] = []

@@ -1,11 +1,11 @@
-"""The job engine: order, batches, bad inputs, and jobs that are broken off, changed, damaged."""
+"""Jobs that are broken off, changed, damaged, shared, and met by inputs that kill their workers."""
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,110 +13,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from mien.errors import MienError, PictureError
-from mien.jobs.engine import Job, Loaded, stream
+from mien.errors import MienError
+from mien.jobs.engine import Engine, Job
 
 SCHEMA = pa.schema([("number", pa.int64()), ("value", pa.float64())])
-
-
-def load(item: int) -> Loaded[int]:
-    """Item n has n % 4 parts, its first taking longest to load; every 7th is bad."""
-    if item % 7 == 6:
-        raise PictureError(f"{item} is bad")
-    return Loaded([item * 10 + part for part in range(item % 4)], notes=f"note {item}")
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.integers(0, 60), st.integers(1, 9), st.integers(1, 4))
-def test_results_come_in_order_each_to_its_input(count: int, batch: int, threads: int) -> None:
-    sizes: list[int] = []
-
-    def compute(parts: list[int]) -> list[int]:
-        sizes.append(len(parts))
-        return [part + 1 for part in parts]
-
-    done = list(stream(range(count), load, compute, batch, threads))
-    assert [one.item for one in done] == list(range(count))
-    for one in done:
-        if one.item % 7 == 6:
-            assert one.error == f"{one.item} is bad"
-            assert one.results == []
-        else:
-            assert one.error is None
-            assert one.notes == f"note {one.item}"
-            assert one.results == [one.item * 10 + part + 1 for part in range(one.item % 4)]
-    assert all(size == batch for size in sizes[:-1])  # only the last batch may be smaller
-    assert sum(sizes) == sum(len(one.results) for one in done)
-
-
-def test_slow_loads_do_not_change_the_order() -> None:
-    def slow(item: int) -> Loaded[int]:
-        time.sleep(0.02 if item % 2 == 0 else 0)
-        return Loaded([item])
-
-    done = stream(range(20), slow, lambda parts: parts, 3, threads=4)
-    assert [one.results for one in done] == [[item] for item in range(20)]
-
-
-def test_no_more_is_loaded_than_two_batches_ahead() -> None:
-    """With a reader that stops after each result, loads stay a bounded number ahead of it."""
-    loaded, read, furthest = 0, 0, 0
-    lock = threading.Lock()
-
-    def count(item: int) -> Loaded[int]:
-        nonlocal loaded, furthest
-        with lock:
-            loaded += 1
-            furthest = max(furthest, loaded - read)
-        return Loaded([item])
-
-    for _ in stream(range(300), count, lambda parts: parts, batch=5, threads=2):
-        read += 1
-        time.sleep(0.0005)
-    assert loaded == 300
-    assert furthest <= 2 * 5 + 5 + 2
-
-
-def test_inputs_without_parts_do_not_wait_for_ever() -> None:
-    """One face, then thousands of photos without: its result comes before the last of them is loaded."""
-    loaded = 0
-
-    def one_face(item: int) -> Loaded[int]:
-        nonlocal loaded
-        loaded += 1
-        return Loaded([item] if item == 0 else [])
-
-    first = next(stream(range(5000), one_face, lambda parts: parts, batch=4))
-    assert first.results == [0]
-    assert loaded < 200
-
-
-def test_a_reader_that_leaves_stops_the_loading() -> None:
-    started = 0
-
-    def count(item: int) -> Loaded[int]:
-        nonlocal started
-        started += 1
-        time.sleep(0.001)
-        return Loaded([item])
-
-    results = stream(range(10_000), count, lambda parts: parts, batch=10)
-    next(results)
-    results.close()
-    assert started < 50
-
-
-def test_a_bug_is_not_taken_for_a_bad_picture() -> None:
-    def broken(item: int) -> Loaded[int]:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        list(stream(range(3), broken, lambda parts: parts, 2))
-    with pytest.raises(RuntimeError, match="gave 1 results for a batch of 2"):
-        list(stream(range(4), lambda item: Loaded([item]), lambda parts: parts[:1], 2))
 
 
 def rows_of(items: Sequence[int], first: int) -> Iterator[list[dict]]:
@@ -227,3 +128,103 @@ def test_a_job_of_nothing_ends_at_once(tmp_path: Path) -> None:
     job = make(tmp_path, total=0)
     job.run([], rows_of, SCHEMA, show=False)
     assert list(job.rows()) == []
+
+
+# Workers, which are processes of their own, find it by its name.
+sys.path.insert(0, str(Path(__file__).parent))
+Squares = importlib.import_module("squares").Squares
+
+NOTED = pa.schema([("number", pa.int64()), ("value", pa.float64()), ("error", pa.string())])
+
+
+def failed(item: int, number: int, reason: str) -> list[dict]:
+    return [{"number": number, "error": reason}]
+
+
+def squares(count: int, errors: dict[int, str] | None = None) -> list[dict]:
+    errors = errors or {}
+    return [{"number": n, "value": None if n in errors else float(n**2), "error": errors.get(n)} for n in range(count)]
+
+
+def run_squares(folder: Path, process: object, engine: Engine | None = None, count: int = 50) -> list[dict]:
+    job = make(folder, count)
+    job.run(range(count), process, NOTED, failed=failed, engine=engine, show=False)
+    return list(job.rows())
+
+
+def test_an_input_that_raises_is_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
+    found = run_squares(tmp_path, Squares(raises=(0, 13, 49)))
+    assert found == squares(50, {n: f"ValueError: cannot square {n}" for n in (0, 13, 49)})
+
+
+def test_inputs_that_hang_kill_or_raise_in_a_worker_are_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
+    engine = Engine(workers=2, patience=2.0)
+    found = run_squares(tmp_path, Squares(raises=(3,), hangs=(21,), dies=(40,)), engine)
+    assert found == squares(
+        50,
+        {
+            3: "ValueError: cannot square 3",
+            21: "no answer within 2 s",
+            40: "its worker was killed by signal 9",
+        },
+    )
+
+
+def test_several_workers_write_the_bytes_of_one(tmp_path: Path) -> None:
+    run_squares(tmp_path / "one", Squares())
+    run_squares(tmp_path / "two", Squares(), Engine(workers=2))
+    assert parts_of(tmp_path / "one") == parts_of(tmp_path / "two")
+
+
+def test_a_mistake_of_the_users_ends_the_job_with_its_message(tmp_path: Path) -> None:
+    for engine in (Engine(), Engine(workers=1)):
+        with pytest.raises(MienError, match=r"^no such weights$"):
+            run_squares(tmp_path, Squares(mistaken=(17,)), engine)
+    assert len(parts_of(tmp_path)) == 2
+    assert run_squares(tmp_path, Squares()) == squares(50)
+
+
+def test_a_job_in_which_all_fails_gives_up(tmp_path: Path) -> None:
+    broken = Squares(raises=tuple(range(10, 100)))
+    with pytest.raises(MienError, match=r"20 inputs in a row failed, the last with: ValueError: cannot square"):
+        run_squares(tmp_path, broken, count=100)
+
+
+def test_work_that_cannot_travel_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="cannot be given to another process"):
+        make(tmp_path).run(range(50), lambda items, first: iter([]), SCHEMA, engine=Engine(workers=1), show=False)
+
+
+def test_two_jobs_do_not_write_one_folder(tmp_path: Path) -> None:
+    def and_another(items: Sequence[int], first: int) -> Iterator[list[dict]]:
+        if first == 0:
+            with pytest.raises(MienError, match="another process writes this job; wait for it"):
+                make(tmp_path).run(range(50), rows_of, SCHEMA, show=False)
+        yield from rows_of(items, first)
+
+    make(tmp_path).run(range(50), and_another, SCHEMA, show=False)
+    make(tmp_path).run(range(50), rows_of, SCHEMA, show=False)
+
+
+def test_ranks_share_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_squares(tmp_path / "alone", Squares())
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    folder = tmp_path / "shared"
+    job = make(folder)
+    folder.mkdir()
+    (folder / Job.RECORD).write_text((tmp_path / "alone" / Job.RECORD).read_text())
+    for rank in (2, 1, 0):
+        monkeypatch.setenv("RANK", str(rank))
+        job.run(range(50), Squares(), NOTED, show=False)
+        there = {number for number in range(7) if job.path(number).exists()}
+        assert there == {n for n in range(7) if n % 3 in {2: (2,), 1: (1, 2), 0: (0, 1, 2)}[rank]}
+    assert parts_of(folder) == parts_of(tmp_path / "alone")
+
+
+def test_ray_writes_the_bytes_of_the_local_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    bad = Squares(raises=(13,))
+    local = run_squares(tmp_path / "local", bad)
+    assert run_squares(tmp_path / "ray", bad, Engine("ray", workers=1)) == local
+    assert parts_of(tmp_path / "local") == parts_of(tmp_path / "ray")

@@ -1,6 +1,7 @@
 """Asking a model, with one whose answers can be computed by hand."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,20 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from skimage import data
+from torch import Tensor, nn
 
+from mien.cli.predict import _print_table
 from mien.data.align import TEMPLATES
 from mien.data.detect import Detection
 from mien.data.manifest import Manifest
+from mien.data.prepare import prepare
+from mien.data.sources.drawn import DrawnSource
 from mien.errors import MienError
-from mien.faces import Crop, Face
+from mien.faces import EXPRESSIONS, Crop, Face
+from mien.jobs.draw import affect_text, draw_faces
+from mien.jobs.engine import Engine, Job
 from mien.jobs.inputs import expand
-from mien.jobs.predict import NO_FACE, Model
+from mien.jobs.predict import NO_FACE, Model, Prediction, load
 
 from .conftest import BrightnessModel, plain
 
@@ -61,7 +68,7 @@ def test_all_faces_of_a_photo_are_told_from_left_to_right(model: Model) -> None:
 
 
 def test_a_box_without_points_is_marked_unaligned(model: Model) -> None:
-    (found,) = model.predict(photo((20, 80, 102)), detector=RedSquares(points=False))
+    (found,) = model.predict(photo((20, 80, 102)), detector=RedSquares(points=False), landmarker="none")
     assert found.aligned is False
     assert found.age == pytest.approx(40, abs=0.5)
 
@@ -74,7 +81,7 @@ def test_no_face_is_said_and_nothing_invented(model: Model) -> None:
 
 
 def test_the_default_detector_finds_the_astronaut(model: Model) -> None:
-    (found,) = model.predict(data.astronaut())
+    (found,) = model.predict(data.astronaut(), landmarker="none")
     assert found.box is not None
     assert found.box[0] < 229 < found.box[2]
     assert found.aligned is False
@@ -265,3 +272,72 @@ def test_items_are_a_sequence(folder: Path) -> None:
     assert not items[1].cropped
     with pytest.raises(IndexError):
         items[12]
+
+
+class FeelingModel(BrightnessModel):
+    """Red is happy, else sad; valence goes with it, arousal against it. Of age it knows nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tasks = nn.ModuleDict({name: nn.Identity() for name in ("expression", "valence", "arousal")})
+        self.states = {}
+
+    def predict(self, images: Tensor, landmarks: Tensor | None = None) -> dict[str, np.ndarray]:
+        red = (images[:, 0].float().mean(dim=(1, 2)) / 255).numpy()
+        chances = {f"expression_{word}": np.zeros_like(red) for word in EXPRESSIONS}
+        chances |= {"expression_Happy": red, "expression_Sad": 1 - red}
+        said = np.where(red > 0.5, "Happy", "Sad")
+        told = {"expression": said, "expression_p": np.maximum(red, 1 - red)}
+        return told | chances | {"valence": 2 * red - 1, "arousal": 1 - 2 * red}
+
+
+def test_expression_valence_and_arousal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = Model(FeelingModel())  # type: ignore[arg-type]
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    plain(230).save(tmp_path / "red.png")
+    bad, red = model.predict(str(tmp_path), crops=True)
+    assert (red.expression, red.age, red.gender) == ("Happy", None, None)
+    assert red.expression_p == pytest.approx(230 / 255, abs=0.01)
+    assert red.probabilities["expression"]["Sad"] == pytest.approx(25 / 255, abs=0.01)
+    assert red.valence == pytest.approx(2 * 230 / 255 - 1, abs=0.01) == -red.arousal
+    assert bad.valence is bad.expression is None
+    row = red.to_row()
+    assert affect_text(row) == f"valence {red.valence:+.2f}, arousal {red.arousal:+.2f}".replace("-", "−")
+    columns = model.asking(expand([str(tmp_path)]), crops=True).schema().names
+    assert {"expression", "expression_p", "expression_Contempt", "valence", "arousal"} <= set(columns)
+    assert columns[-1] == "error"
+    assert set(row) <= set(columns)
+    only = model.asking(expand([str(tmp_path)]), crops=True, tasks=["valence"]).schema().names
+    assert "arousal" not in only
+    assert "expression" not in only
+    # What a model was not taught has no column.
+    assert "valence" not in Model(BrightnessModel()).asking(expand([str(tmp_path)]), crops=True).schema().names  # type: ignore[arg-type]
+    _print_table([{name: one.to_row().get(name) for name in columns} for one in (bad, red)])
+    shown = capsys.readouterr().out
+    assert "Happy (0.90)" in shown
+    assert "+0.80" in shown
+    assert draw_faces(np.zeros((3, 60, 60), np.uint8), [row]).any()
+
+
+@pytest.mark.parametrize("told", [{"expression": "Happy"}, {"valence": 0.5, "arousal": -0.5}])
+def test_feelings_are_drawn(told: dict[str, object]) -> None:
+    black, face = np.zeros((3, 480, 480), np.uint8), Prediction("x", 0, 0, (40.0, 60.0, 440.0, 460.0), 0.9, True)
+    without = draw_faces(black, [face.to_row()])
+    for name, value in told.items():
+        setattr(face, name, value)
+    assert (draw_faces(black, [face.to_row()]) != without).any()
+
+
+def test_workers_write_the_bytes_of_one_process(tmp_path: Path) -> None:
+    """The model, the detector and the items travel to other processes; a picture nobody can read stays listed."""
+    prepare(DrawnSource(count=12, size=32, seed=1), tmp_path, tmp_path / "faces", show=False)
+    items = expand([tmp_path / "faces", tmp_path / "nothing.png"])
+    asking = load("face-mobile", "cpu").asking(items, crops=True)
+    asking.job(tmp_path / "one", items, show=False)
+    asking.job(tmp_path / "two", items, engine=Engine(workers=1, patience=300), show=False)
+    for part in (tmp_path / "one").glob("part-*"):
+        assert part.read_bytes() == (tmp_path / "two" / part.name).read_bytes()
+    facts = json.loads((tmp_path / "two" / Job.RECORD).read_text())
+    kept = {name: facts[name] for name in ("model", "inputs", "parameters")}
+    rows = list(Job(tmp_path / "two", "predict", kept, 13).rows())
+    assert [row["error"] for row in rows] == [None] * 12 + ["no such file or directory"]

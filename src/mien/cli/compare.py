@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mien.evaluation.predictions import Predictions
 
 #: Figures shown as shares.
-SHARES = ("cs5", "accuracy", "macro_f1", "coverage90")
+SHARES = ("cs5", "accuracy", "macro_f1", "coverage90", "ece", "sagr")
 
 
 def compare(
@@ -67,7 +67,8 @@ def _print_tables(first: Path, second: Path, result: dict[str, Any]) -> None:
             differences = {name: found for name, found in part.items() if name not in ("n", "groups")}
             rows += [_row(f"{task}: {name}", name, found) for name, found in differences.items()]
     table(headers, rows, title=f"{second} against {first}")
-    for task, figure in (("age", "mae"), ("gender", "accuracy"), ("race", "accuracy")):
+    leading = {"age": "mae", "gender": "accuracy", "race": "accuracy", "expression": "accuracy"}
+    for task, figure in {**leading, "valence": "ccc", "arousal": "ccc"}.items():
         groups = result.get(task, {}).get("groups", {})
         rows = [
             _row(f"{by}: {name}", figure, group[figure])

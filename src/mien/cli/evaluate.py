@@ -1,4 +1,4 @@
-"""`mien evaluate`: how well a model tells age, gender and race, and for whom."""
+"""`mien evaluate`: how well a model tells what it was taught, and for whom."""
 
 from __future__ import annotations
 
@@ -22,30 +22,39 @@ def evaluate(
     ] = None,
     bootstraps: Annotated[int, typer.Option(min=100, help="Resamples behind each interval.")] = 1000,
     batch: Annotated[int, typer.Option(min=1, help="Faces in one pass.")] = 128,
+    grid: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Show N faces it was right and wrong about, with truth and answer.")
+    ] = 0,
+    allow_relabelled: Annotated[
+        bool, typer.Option("--allow-relabelled", help="Judge on ages that `mien relabel` made, too.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object with every figure.")] = False,
 ) -> None:
     """Judge a model on labelled faces: figures with intervals and baselines, by group, and a page.
 
     Writes metrics.SPLIT.json, predictions.SPLIT.parquet, report.html and figures/. Look at `test` once, at
-    the end.
+    the end. Age, gender, race, expression, valence and arousal are judged, as far as model and labels have them.
 
     Examples: mien evaluate utk; mien evaluate --model runs/mine --split test; mien evaluate utk --split all
     --json
     """
     from mien.cli.console import print_json, say
     from mien.evaluation.evaluate import evaluate_model
+    from mien.evaluation.relabelled import guard_labels
     from mien.jobs.predict import load
     from mien.models.checkpoint import find_checkpoint
 
     run = Path(model) if model is not None and (Path(model) / "checkpoints").is_dir() else None
     folder = find_checkpoint(model, checkpoint) if checkpoint in ("best", "last") else Path(checkpoint)
     asked = load(folder, device)
-    manifest = _manifest(faces, run)
+    manifest = faces_of(faces, run)
+    if not allow_relabelled:
+        guard_labels(manifest.split(split))
     if out is None:
         out = run or (manifest.path or Path("faces.parquet")).parent / "evaluation"
     result = evaluate_model(
-        asked.estimator, manifest, split, out, device=asked.device, batch=batch, resamples=bootstraps
+        asked.estimator, manifest, split, out, device=asked.device, batch=batch, resamples=bootstraps, grid=grid
     )
     if json:
         print_json(result.metrics)
@@ -57,7 +66,8 @@ def evaluate(
     say(f"report: {result.report}")
 
 
-def _manifest(faces: Path | None, run: Path | None) -> Manifest:
+def faces_of(faces: Path | None, run: Path | None) -> Manifest:
+    """The manifest named, else that of the run."""
     from mien.data.manifest import Manifest
     from mien.errors import MienError
     from mien.training.recipe import load_recipe
@@ -72,6 +82,8 @@ def _manifest(faces: Path | None, run: Path | None) -> Manifest:
 
 def _print_table(metrics: dict[str, Any]) -> None:
     from mien.cli.console import table
+    from mien.report.affect import ROWS, is_continuous
+    from mien.report.evaluation import CLASS_ROWS
     from mien.report.numbers import count, number, share, years
 
     rows: list[tuple[str, str, str, str]] = []
@@ -98,7 +110,20 @@ def _print_table(metrics: dict[str, Any]) -> None:
             majority = part["majority"]
             beside = f"{share(majority['accuracy']['value'])} (always {majority['class']})"
             rows.append((f"{name}: accuracy", share(part["accuracy"]), beside, count(part["n"])))
-            rows.append((f"{name}: macro F1", share(part["macro_f1"]), "", count(part["n"])))
+            for label, key, put in CLASS_ROWS[1:]:
+                if key in part:
+                    beside = put(number(majority[key]).value) if key in majority else ""
+                    rows.append((f"{name}: {label}", put(part[key]), beside, count(part["n"])))
+        if "raters" in part:
+            raters = part["raters"]
+            beside = f"{share(raters['one_rater']['value'])} (one rater)"
+            rows.append((f"{name}: as most raters", share(raters["model"]), beside, count(raters["n"])))
+        if is_continuous(part):
+            constant = part["constant"]
+            for label, key, put in ROWS:
+                value = number(constant.get(key)).value if key in constant else None
+                beside = "" if value is None else f"{put(value)} (always {years(constant['value'], 2)})"
+                rows.append((f"{name}: {label}", put(part[key]), beside, count(part["n"])))
     about = metrics["about"]
     table(
         ("figure", "value [95 % interval]", "constant predictor", "n"),

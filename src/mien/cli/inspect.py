@@ -30,7 +30,8 @@ def inspect(
 ) -> None:
     """Look through a manifest: counts, imbalance, bad pictures, copies whose labels or splits disagree.
 
-    Every picture is read once. Writes inspect.json, inspect.html and figures/dataset_analysis.png.
+    Every picture is read once. Writes inspect.json, inspect.html and figures/: dataset_analysis.png, and
+    affect_analysis.png where expressions, valence or arousal are known.
 
     Example: mien inspect utk
     """
@@ -64,6 +65,12 @@ def _write_page(folder: Path, manifest: Manifest, inspection: Inspection, faces:
         manifest.codes("race"),
     )
     figures.save(analysis, folder / "figures" / "dataset_analysis.png")
+    drawn = {"dataset_analysis": analysis}
+    if findings["feelings"] or manifest.has("expression"):
+        drawn["affect_analysis"] = figures.affect_analysis(
+            manifest.codes("expression"), manifest.numbers("valence"), manifest.numbers("arousal")
+        )
+        figures.save(drawn["affect_analysis"], folder / "figures" / "affect_analysis.png")
     about = findings["duplicates"] or {"conflicting": []}
     pictures, archives = manifest.pictures(), manifest.strings("archive")
     conflicts = [
@@ -76,7 +83,7 @@ def _write_page(folder: Path, manifest: Manifest, inspection: Inspection, faces:
         "Side of the pictures": f"{manifest.crop.size} px" if manifest.crop.size else "differs",
         "Content (sha256)": manifest.hash[:16],
     }
-    page = inspection_page(findings, {"dataset_analysis": analysis}, conflicts, facts)
+    page = inspection_page(findings, drawn, conflicts, facts)
     write_text(folder / "inspect.html", page)
 
 
@@ -125,8 +132,24 @@ def _print_tables(findings: Mapping[str, Any]) -> None:
         )
     if findings["imbalance"]:
         say("loss weight: faces / (classes x faces of the class), as class_weights: balanced takes it")
+    if findings["feelings"]:
+        header = ["", "faces", "missing", "mean", "deviation", "lowest", "highest"]
+        keys = ("count", "missing", "mean", "deviation", "lowest", "highest")
+        table(header, [[name, *(one[key] for key in keys)] for name, one in findings["feelings"].items()])
     duplicates = findings["duplicates"]
     rows: list[list[Any]] = [["unreadable pictures", len(findings["unreadable"])]]
+    if findings["votes"] is not None:
+        rows += [
+            ["faces with votes on their expression", findings["votes"]["faces"]],
+            ["  tied", findings["votes"]["tied"]],
+            ["  most raters unsure", findings["votes"]["unsure"]],
+        ]
+    if findings["landmarks"] is not None:
+        rows += [
+            ["faces with landmarks", findings["landmarks"]["faces"]],
+            ["  some outside the picture", findings["landmarks"]["outside"]],
+            ["  by more than a tenth of it", findings["landmarks"]["far_outside"]],
+        ]
     if duplicates is not None:
         rows += [
             ["groups of the same picture", len(duplicates["groups"])],

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import typer
 
+from mien.cli.audit import audit
 from mien.cli.compare import compare
 from mien.cli.console import one_line_errors
 from mien.cli.demo import demo
 from mien.cli.evaluate import evaluate
 from mien.cli.inspect import inspect
+from mien.cli.labels import labels
+from mien.cli.latents import latents
 from mien.cli.models import models
 from mien.cli.predict import predict
 from mien.cli.prepare import prepare
+from mien.cli.relabel import relabel
+from mien.cli.render import render
 from mien.cli.train import train
 
-COMMANDS = (prepare, inspect, train, evaluate, compare, predict, models, demo)
+COMMANDS = (prepare, inspect, train, evaluate, audit, compare, predict, relabel, labels, render, latents, models, demo)
 
 app = typer.Typer(
     name="mien",

@@ -23,7 +23,8 @@ def models(json: Annotated[bool, typer.Option("--json", help="Print one JSON obj
         rows.append(
             {
                 "name": name,
-                "tasks": [task for task, settings in facts["settings"]["tasks"].items() if settings],
+                "tasks": [task for task, settings in facts["settings"].get("tasks", {}).items() if settings]
+                or [facts["kind"]],
                 "megabytes": round(len(weights) / 1e6, 2),
                 "figures": card.get("figures", {}),
                 "terms": card.get("terms", ""),

@@ -1,4 +1,4 @@
-"""`mien predict`: age, gender and race of the faces in pictures."""
+"""`mien predict`: what a model tells of the faces in pictures."""
 
 from __future__ import annotations
 
@@ -45,7 +45,12 @@ def predict(
     max_width: Annotated[
         float | None, typer.Option(metavar="YEARS", help="Abstain from ages whose 90 % interval is wider.")
     ] = None,
-    tasks: Annotated[str | None, typer.Option(help="Only these, with commas: age,gender,race.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Only these, with commas: age,expression,valence.")] = None,
+    landmarks: Annotated[bool, typer.Option("--landmarks", help="Tell the 68 landmarks of each face too.")] = False,
+    landmarker: Annotated[
+        str,
+        typer.Option(help="What aligns faces of which there is only a box: auto (the shipped one), none, or a run."),
+    ] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a Parquet table.")] = None,
@@ -57,24 +62,40 @@ def predict(
         Path | None,
         typer.Option("--output", "-o", metavar="FOLDER", help="Write Parquet shards; a broken job is taken up again."),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="With -o: processes that share the work; 0: this one does it.")
+    ] = 0,
+    patience: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="With -o: end a worker that is silent so long, and list its picture."),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="With -o: local, or ray (an extra).")] = "local",
+    address: Annotated[str | None, typer.Option(help="With --engine ray: of a cluster that runs already.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Faces the model sees at once.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")] = "auto",
 ) -> None:
-    """Tell age (with its 90 % interval), gender and race of faces in photos or face crops."""
+    """Tell age (with its 90 % interval), gender, race, expression, valence and arousal of faces in photos or crops.
+
+    It tells what the model was taught; `mien models` lists what the shipped ones were.
+    """
     if sum([json, csv, parquet is not None]) > 1:
         raise MienError("--json, --csv and --parquet exclude each other; choose one")
+    from mien.jobs.engine import choose_engine
     from mien.jobs.inputs import expand
     from mien.jobs.predict import load
     from mien.progress import Progress
 
+    chosen = choose_engine(engine, workers, patience, address)
+    if output is None and chosen != choose_engine():
+        raise MienError("--workers, --patience, --engine and --address are those of a job; name its folder with -o")
     items = expand(list(_with_standard_input(inputs)))
     asked = load(model, device)
     wanted = [name.strip() for name in tasks.split(",") if name.strip()] if tasks is not None else None
-    asking = asked.asking(items, crops, detector, max_width, wanted)
+    asking = asked.asking(items, crops, detector, max_width, wanted, landmarks, landmarker)
     tally = Tally()
     with ExitStack() as stack:
         if output is not None:
-            rows = asking.job(output, items, batch).rows()
+            rows = asking.job(output, items, batch, chosen).rows()
         else:
             progress = stack.enter_context(Progress(len(items), "pictures", "predict"))
             rows = _live(asking, items, batch, progress)
@@ -139,7 +160,7 @@ class Tally:
             say(f"could not be read: {self.failed - len(self.examples):,} more; the output lists them all")
         if self.unaligned:
             say(
-                f"{self.unaligned:,} of {self.faces:,} faces are unaligned, for the cascade gives no points: "
+                f"{self.unaligned:,} of {self.faces:,} faces are unaligned, for nothing told where their eyes are: "
                 "expect larger errors than on crops; --detector yunet:PATH aligns"
             )
         if not self.read:
@@ -211,9 +232,10 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from mien.jobs.draw import age_text
 
     def share(row: dict[str, Any], task: str) -> str | None:
-        return None if row[task] is None else f"{row[task]} ({row[f'{task}_p']:.2f})"
+        return None if row.get(task) is None else f"{row[task]} ({row[f'{task}_p']:.2f})"
 
-    tasks = [task for task in ("gender", "race") if any(row[task] is not None for row in rows)]
+    tasks = [task for task in ("gender", "race", "expression") if any(row.get(task) is not None for row in rows)]
+    numbers = [task for task in ("valence", "arousal") if any(row.get(task) is not None for row in rows)]
     lines = []
     for row in rows:
         box = (
@@ -222,5 +244,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         note = row["error"] or ("unaligned" if row["aligned"] is False else None)
         face = None if row["face"] is None else row["face"] + 1
         age = age_text(row) or None if row["error"] is None else None
-        lines.append([row["input"], face, box, age, *(share(row, task) for task in tasks), note])
-    table(["picture", "face", "box", "age", *tasks, "note"], lines)
+        lines.append([row["input"], face, box, age, *(share(row, task) for task in tasks)])
+        lines[-1] += [f"{row[task]:+.2f}" if row.get(task) is not None else None for task in numbers]
+        lines[-1].append(note)
+    table(["picture", "face", "box", "age", *tasks, *numbers, "note"], lines)

@@ -9,7 +9,7 @@ import typer
 
 
 def prepare(
-    source: Annotated[str, typer.Argument(help="utkface, fairface, fgnet, folder or drawn")],
+    source: Annotated[str, typer.Argument(help="utkface, fairface, fgnet, affect, ferplus, folder or drawn")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make: faces.parquet, rejected.csv.")],
     path: Annotated[
         Path | None,
@@ -25,11 +25,19 @@ def prepare(
     ] = None,
     corrections: Annotated[Path | None, typer.Option(help="CSV of corrected labels: path, column, value.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the splits and of drawn faces.")] = 0,
-    size: Annotated[int | None, typer.Option(help="Side in pixels of faces that are cut (200) or drawn (112).")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side in pixels of faces that are cut (200; ferplus 42) or drawn (112).")
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="What is kept around faces that are cut or drawn, as a share of the crop's side.")
+    ] = 0.0,
     align: Annotated[
         bool | None,
-        typer.Option("--align/--no-align", help="Cut faces to the canonical crop by their points; by default photos."),
+        typer.Option("--align/--no-align", help="Cut faces to the canonical crop; by default all that are not in it."),
     ] = None,
+    landmarks: Annotated[
+        bool, typer.Option("--landmarks", help="Find the 68 landmarks of faces that have none, with the landmarker.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Read a data set and write a manifest of its faces, with splits.
@@ -38,7 +46,6 @@ def prepare(
     rejected.csv.
     """
     from mien.cli.console import print_json, say
-    from mien.data.prepare import CUT_SIZE
     from mien.data.prepare import prepare as make
     from mien.data.sources import SOURCES
     from mien.errors import MienError, unknown
@@ -53,7 +60,12 @@ def prepare(
             raise MienError(f"source {source} takes no --{name}; {', '.join(takers)} does")
     if path is None and "count" not in kind.options:
         raise MienError(f"source {source} needs the PATH of its data: {kind.layout}")
-    settings = {**given, "seed": seed, "size": size}
+    locate = None
+    if landmarks:
+        from mien.jobs.locate import finder
+
+        locate = finder()
+    settings = {**given, "seed": seed, "size": size, "margin": margin}
     prepared = make(
         kind(**{name: settings[name] for name in kind.options if settings[name] is not None}),
         path or Path(),
@@ -61,8 +73,10 @@ def prepare(
         splits=splits,
         corrections=corrections,
         seed=seed,
-        size=size or CUT_SIZE,
+        size=size,
+        margin=margin,
         align=align,
+        locate=locate,
         show=not json,
     )
     facts = prepared.facts()

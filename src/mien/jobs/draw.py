@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mien.jobs.engine import Row
+from mien.jobs.workers import Row
 
 #: Shorter side in pixels below which a picture is enlarged, so that letters have room.
 LEAST_SIDE = 480
@@ -26,11 +26,18 @@ def age_text(row: Row) -> str:
     return f"{row['age']:.0f} ({interval})" if interval else f"{row['age']:.0f}"
 
 
+def affect_text(row: Row) -> str:
+    """Valence and arousal as people read them: `valence +0.31, arousal −0.12`; empty where neither is told."""
+    told = [(name, row.get(name)) for name in ("valence", "arousal")]
+    return ", ".join(f"{name} {value:+.2f}".replace("-", "−") for name, value in told if value is not None)
+
+
 def draw_faces(image: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
     """`image` (3, H, W) uint8 with a labelled frame a face, (3, H', W') uint8; small pictures are enlarged.
 
     `rows` are those of `Prediction.to_row` for this picture; one without a box is a crop and is labelled in
-    its corner. A frame is orange where the face is unaligned, else green.
+    its corner. A frame is orange where the face is unaligned, else green. Landmarks, where a row has them, are dotted
+    in.
     """
     photo = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
     enlarged = max(1, -(-LEAST_SIDE // min(photo.size)))
@@ -48,7 +55,10 @@ def draw_faces(image: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
         if None not in corners:
             box = [float(value) * enlarged for value in corners]
             pen.rectangle(tuple(box), outline=colour, width=line)
-        text = age_text(row) or f"{row['gender'] or ''} {row['race'] or ''}".strip()
+        for x, y in np.reshape(row.get("landmarks") or [], (-1, 2)) * enlarged:
+            pen.ellipse((x - line / 2, y - line / 2, x + line / 2, y + line / 2), fill=colour)
+        text = ", ".join(filter(None, (age_text(row), row.get("expression"))))
+        text = text or f"{row['gender'] or ''} {row['race'] or ''}".strip() or affect_text(row)
         font = ImageFont.load_default(min(max(smallest, (box[2] - box[0]) / 7), 3 * smallest))
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         width, height = right - left + 2 * line + 4, bottom - top + 2 * line + 4

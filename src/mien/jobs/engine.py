@@ -1,131 +1,80 @@
-"""The engine of every bulk command: inputs in, results out, in order; as a stream, or as a job that can be
-resumed.
+"""The engine of every bulk command: a job is one resumable pass over a sequence of inputs.
 
-`stream` decodes in threads while the model computes, and holds a bounded number of pictures whatever their
-count. `Job` writes what a stream gives as Parquet shards that appear whole: a finished one is never done
-again, an unfinished one never read.
+Its output is Parquet shards that appear whole: a finished one is never done again, an unfinished one never read. What
+a shard holds depends on its inputs alone, so a job that was killed, or shared by many workers, ends with the bytes of
+an unbroken one.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import islice
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Literal, TypeVar
 
-from mien.errors import MienError, PictureError
+from mien.errors import MienError, unknown
 from mien.files import whole, write_json
+from mien.jobs.workers import Elsewhere, Here, Lost, Process, Row
 from mien.progress import Progress
 
 Input = TypeVar("Input")
-Part = TypeVar("Part")
-Result = TypeVar("Result")
-Row = dict[str, Any]
+#: What stands in the table for an input that cannot be processed: (input, its number, the reason) to its rows.
+Failed = Callable[[Any, int, str], list[Row]]
+
+#: Inputs lost one after another before a job gives up: what ails it is not one picture.
+GIVE_UP = 20
+#: Inputs asked for one by one after a loss: as many as a worker may have had in hand.
+SUSPECTS = 256
+#: Seconds between two looks at what the other ranks have finished.
+LOOK = 0.5
 
 
-@dataclass(slots=True)
-class Loaded(Generic[Part]):
-    """One input made ready: the parts a model computes on (none, one or many), and what it need not see."""
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Who does a job's work.
 
-    parts: list[Part]
-    notes: Any = None
-
-
-@dataclass(slots=True)
-class Done(Generic[Input, Result]):
-    """One input's results, one for each part; `error` says why there are none."""
-
-    item: Input
-    results: list[Result] = field(default_factory=list)
-    notes: Any = None
-    error: str | None = None
-
-
-def stream(
-    items: Iterable[Input],
-    load: Callable[[Input], Loaded[Part]],
-    compute: Callable[[list[Part]], Sequence[Result]],
-    batch: int,
-    threads: int = 2,
-) -> Iterator[Done[Input, Result]]:
-    """Yield the results of `items`, each once, in their order.
-
-    `load` runs in `threads` background threads, or with 0 of them in the caller's; a `PictureError` there
-    becomes the error of its input. `compute` runs in the caller's thread on full batches of `batch` parts,
-    filled across inputs; the last one may be smaller. At most two batches of inputs are loaded ahead.
+    Attributes:
+        name: `local`, or `ray` for Ray Data.
+        workers: processes beside this one; 0: this one works itself.
+        patience: seconds of silence after which a worker is ended and the input it hung on listed; it takes a worker
+            beside this process. None: for ever.
+        address: of a Ray cluster; None starts one here.
     """
-    waiting: deque[Done[Input, Result]] = deque()  # loaded, not all of their results are there
-    missing: deque[int] = deque()  # how many results each of `waiting` lacks
-    parts: list[Part] = []
-    owners: list[Done[Input, Result]] = []
 
-    def flush() -> None:
-        results = compute(parts)
-        if len(results) != len(parts):
-            raise RuntimeError(f"the model gave {len(results)} results for a batch of {len(parts)}")
-        for owner, result in zip(owners, results, strict=True):
-            owner.results.append(result)
-        parts.clear()
-        owners.clear()
+    name: Literal["local", "ray"] = "local"
+    workers: int = 0
+    patience: float | None = None
+    address: str | None = None
 
-    def ready() -> Iterator[Done[Input, Result]]:
-        while waiting and len(waiting[0].results) == missing[0]:
-            missing.popleft()
-            yield waiting.popleft()
-
-    for item, get in _ahead(items, load, threads, 2 * batch):
-        try:
-            loaded = get()
-        except PictureError as error:
-            waiting.append(Done(item, error=" ".join(str(error).split())))
-            missing.append(0)
-        else:
-            done: Done[Input, Result] = Done(item, notes=loaded.notes)
-            waiting.append(done)
-            missing.append(len(loaded.parts))
-            for part in loaded.parts:
-                parts.append(part)
-                owners.append(done)
-                if len(parts) == batch:
-                    flush()
-        if parts and len(waiting) > 16 * batch:
-            flush()  # one face, then thousands of photos without any: do not keep them all waiting
-        yield from ready()
-    if parts:
-        flush()
-    yield from ready()
+    def worker(self, process: Process[Any]) -> Here | Elsewhere:
+        """One who does `process`."""
+        if self.workers == 0 and self.patience is None:
+            return Here(process)
+        return Elsewhere(process, self.patience)
 
 
-def _ahead(
-    items: Iterable[Input], load: Callable[[Input], Loaded[Part]], threads: int, ahead: int
-) -> Iterator[tuple[Input, Callable[[], Loaded[Part]]]]:
-    """Each item with what gives its load; in threads, at most `ahead` of them run at a time."""
-    if threads == 0:
-        yield from ((item, partial(load, item)) for item in items)
-        return
-    source = iter(items)
-    stop = threading.Event()
+def choose_engine(
+    name: str = "local", workers: int = 0, patience: float | None = None, address: str | None = None
+) -> Engine:
+    """The engine that a command's options name.
 
-    def guarded(item: Input) -> Loaded[Part]:
-        if stop.is_set():  # the reader is gone: empty the queue at once
-            raise PictureError("stopped")
-        return load(item)
-
-    with ThreadPoolExecutor(threads, thread_name_prefix="mien-load") as pool:
-        try:
-            queue = deque((item, pool.submit(guarded, item)) for item in islice(source, ahead))
-            while queue:
-                item, future = queue.popleft()
-                yield item, future.result
-                queue.extend((item, pool.submit(guarded, item)) for item in islice(source, 1))
-        finally:
-            stop.set()
+    Raises:
+        MienError: an unknown name, a patience that is none, an address without a cluster's engine.
+    """
+    if name not in ("local", "ray"):
+        raise unknown("engine", name, ("local", "ray"))
+    if patience is not None and not patience > 0:
+        raise MienError(f"a patience of {patience:g} seconds: expected a number above 0")
+    if address is not None and name != "ray":
+        raise MienError(f"the address {address} is of a Ray cluster, the engine is {name}; take the engine ray")
+    return Engine("ray" if name == "ray" else "local", workers, patience, address)
 
 
 class Job:
@@ -136,13 +85,13 @@ class Job:
         kind: which command it is.
         facts: what decides its output: the hash of its inputs, of the model, the parameters; JSON-able.
         total: number of inputs.
-        shard: inputs in one shard. A broken job does at most one shard again.
+        shard: inputs in one shard. A broken job does at most one shard a worker again.
 
     Raises:
         MienError: the folder holds another job, or this one with other facts; the message says which.
     """
 
-    RECORD = "job.json"
+    RECORD, LOCK = "job.json", "job.lock"
 
     def __init__(self, folder: str | Path, kind: str, facts: Mapping[str, Any], total: int, shard: int = 2048) -> None:
         self.folder = Path(folder)
@@ -173,6 +122,10 @@ class Job:
         """The file of one shard."""
         return self.folder / f"part-{number:06d}.parquet"
 
+    def files(self, number: int) -> Path:
+        """The folder of the files that go with one shard, where there are any: each whole, there before the shard."""
+        return self.folder / f"part-{number:06d}"
+
     @property
     def shards(self) -> int:
         """How many shards make the whole."""
@@ -185,35 +138,56 @@ class Job:
     def run(
         self,
         items: Sequence[Input],
-        process: Callable[[Sequence[Input], int], Iterator[list[Row]]],
+        process: Process[Input],
         schema: Any,
+        *,
+        failed: Failed | None = None,
+        engine: Engine | None = None,
         unit: str = "pictures",
         show: bool = True,
     ) -> None:
         """Do what is not done yet.
 
-        `process` gets the inputs of one shard and the number of the first, and yields the rows of each;
-        batches never reach across shards, so a resumed job gives the same bytes as an unbroken one. `schema`
-        is the rows' `pyarrow.Schema`.
+        Under torchrun each rank does its share of the shards, and rank 0 returns when all are there.
+
+        Args:
+            items: the inputs; only the slices of the shards in work are asked for.
+            process: gets the inputs of a shard and the number of the first, and yields the rows of each; batches never
+                reach across shards.
+            schema: the rows' `pyarrow.Schema`.
+            failed: the rows of an input that made `process` raise, hang or crash; without it such an exception ends
+                the job.
+            engine: who does the work; this process by default.
+
+        Raises:
+            MienError: another process writes here; or nothing but failures comes.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        engine = engine or Engine()
+        rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        if rank:
+            self._await_record()
+            mine = [number for number in self.pending() if number % ranks == rank]
+            self._share(items, process, schema, failed, engine, mine, Progress(0, unit, show=False))
+            return
+        with self._locked():
+            write_json(self.folder / self.RECORD, self.record)
+            if ranks == 1:
+                for left in self.folder.glob(".part-*"):  # of a killed writer
+                    left.unlink()
+            pending = self.pending()
+            for left in (file for number in pending if ranks == 1 for file in self.files(number).glob(".*")):
+                left.unlink()
+            with Progress(self.total, unit, self.record["kind"], show) as progress:
+                progress.skip(self.total - sum(self._size(number) for number in pending))
+                if engine.name == "ray":
+                    from mien.jobs.cluster import run_on_ray
 
-        write_json(self.folder / self.RECORD, self.record)
-        pending = self.pending()
-        with Progress(self.total, unit, self.record["kind"], show) as progress:
-            progress.skip(self.total - sum(self._size(number) for number in pending))
-            for number in pending:
-                rows: list[Row] = []
-                first = number * self.shard
-                for found in process(items[first : first + self._size(number)], first):
-                    rows.extend(found)
-                    progress.advance()
-                with whole(self.path(number)) as beside:
-                    pq.write_table(pa.Table.from_pylist(rows, schema), beside, compression="zstd")
-
-    def _size(self, number: int) -> int:
-        return min(self.shard, self.total - number * self.shard)
+                    for number in run_on_ray(self, items, process, schema, failed, engine, pending):
+                        progress.advance(self._size(number))
+                else:
+                    mine = [number for number in pending if number % ranks == 0]
+                    self._share(items, process, schema, failed, engine, mine, progress)
+                    self._await_others(progress)
 
     def rows(self) -> Iterator[Row]:
         """The rows of a finished job, in the order of the inputs, one shard in memory at a time."""
@@ -221,6 +195,133 @@ class Job:
 
         for number in range(self.shards):
             yield from pq.read_table(self.path(number)).to_pylist()
+
+    def do_shard(
+        self,
+        number: int,
+        items: Sequence[Input],
+        worker: Here | Elsewhere,
+        schema: Any,
+        failed: Failed | None,
+        advance: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Write one shard from its inputs.
+
+        When a worker is lost, the inputs it may have been lost on are asked for one by one until the culprit is
+        found; that one gets the rows of `failed`, and all others their own.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        rows: list[Row] = []
+        first, done = number * self.shard, 0
+        alone = 0  # how many more to ask for one by one
+        while done < len(items):
+            part = items[done : done + 1] if alone else items[done:]
+            try:
+                for found in worker.ask(part, first + done):
+                    rows.extend(found)
+                    done, worker.lost = done + 1, 0
+                    advance()
+                alone = max(alone - 1, 0)
+            except Lost as loss:
+                if failed is None:
+                    raise loss.__cause__ or RuntimeError(str(loss)) from None
+                if alone or len(part) == 1:
+                    rows.extend(failed(items[done], first + done, str(loss)))
+                    done, worker.lost, alone = done + 1, worker.lost + 1, 0
+                    advance()
+                    if worker.lost == GIVE_UP:
+                        raise MienError(
+                            f"{GIVE_UP} inputs in a row failed, the last with: {loss}; what is done stays in "
+                            f"{self.folder}, and the same command goes on once this is put right"
+                        ) from loss
+                else:
+                    alone = SUSPECTS
+        with whole(self.path(number)) as beside:
+            pq.write_table(pa.Table.from_pylist(rows, schema), beside, compression="zstd")
+
+    def _share(
+        self,
+        items: Sequence[Input],
+        process: Process[Input],
+        schema: Any,
+        failed: Failed | None,
+        engine: Engine,
+        numbers: list[int],
+        progress: Progress,
+    ) -> None:
+        """Do the shards of `numbers`, with as many workers as the engine has."""
+        waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for number in numbers:
+            waiting.put(number)
+        stop, lock = threading.Event(), threading.Lock()
+
+        def advance() -> None:
+            with lock:
+                progress.advance()
+
+        def work() -> None:
+            worker = engine.worker(process)
+            try:
+                while not stop.is_set():
+                    try:
+                        number = waiting.get_nowait()
+                    except queue.Empty:
+                        return
+                    self.do_shard(number, self.slice(items, number), worker, schema, failed, advance)
+            except BaseException:
+                stop.set()  # the other workers end after their shards
+                raise
+            finally:
+                worker.close()
+
+        if engine.workers < 2:
+            work()
+            return
+        with ThreadPoolExecutor(engine.workers, thread_name_prefix="mien-job") as pool:
+            for future in [pool.submit(work) for _ in range(engine.workers)]:
+                future.result()
+
+    def slice(self, items: Sequence[Input], number: int) -> Sequence[Input]:
+        """The inputs of one shard."""
+        start = number * self.shard
+        return items[start : start + self._size(number)]
+
+    def _size(self, number: int) -> int:
+        return min(self.shard, self.total - number * self.shard)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One writer at a time; the system frees the lock of a process that was killed."""
+        from filelock import FileLock, Timeout
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / self.LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise MienError(
+                f"{self.folder}: another process writes this job; wait for it, or choose another folder"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _await_record(self) -> None:
+        """Another rank than 0 begins when rank 0 has taken the folder."""
+        while not (self.folder / self.RECORD).exists():
+            time.sleep(LOOK)
+        self._check()
+
+    def _await_others(self, progress: Progress) -> None:
+        before = len(self.pending())
+        while before:
+            time.sleep(LOOK)
+            now = len(self.pending())
+            progress.advance(min((before - now) * self.shard, self.total))
+            before = now
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,7 +6,7 @@ import glob
 import hashlib
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -15,6 +15,7 @@ import numpy as np
 
 from mien.data.manifest import FILE, Manifest
 from mien.data.pictures import Pictures, decode, from_pillow, is_picture
+from mien.data.slices import Slices
 from mien.errors import MienError, PictureError
 
 if TYPE_CHECKING:
@@ -24,9 +25,15 @@ if TYPE_CHECKING:
     Given = str | Path | np.ndarray | Image | Manifest
 
 
+#: Faces of a manifest that are in memory while one goes through it.
+CHUNK = 4096
+
+
 @dataclass(slots=True)
 class Item:
-    """One picture to look at; `cropped`: it is a face crop, whatever the caller says of the others."""
+    """One picture to look at; `cropped`: it is a face crop, whatever the caller says of the others. `landmarks` is
+    (68, 2) in pixels of the stored picture, where they are known.
+    """
 
     name: str
     path: str = ""
@@ -34,6 +41,7 @@ class Item:
     pictures: Pictures | None = None
     image: Any = None
     cropped: bool = False
+    landmarks: np.ndarray | None = None
 
     def read(self, side: int | None = None) -> np.ndarray:
         """The picture as (3, H, W) uint8 RGB; `side` as in `decode`.
@@ -41,25 +49,30 @@ class Item:
         Raises:
             PictureError: it cannot be read; the message gives the reason alone.
         """
-        if self.pictures is not None:
-            return decode(self.pictures.read(self.path, self.archive), side)
         if self.image is not None:
             return self.image if isinstance(self.image, np.ndarray) else from_pillow(self.image)
+        return decode(self.data(), side)
+
+    def data(self) -> bytes:
+        """The stored bytes of the picture; there are none of an array or Pillow's.
+
+        Raises:
+            PictureError: it cannot be read; the message gives the reason alone.
+        """
+        if self.pictures is not None:
+            return self.pictures.read(self.path, self.archive)
         try:
-            data = Path(self.path).read_bytes()
+            return Path(self.path).read_bytes()
         except OSError as error:
             raise PictureError((error.strerror or str(error)).lower()) from None
-        return decode(data, side)
 
 
 class ManifestItems(Sequence[Item]):
-    """The faces of a manifest, made one by one as they are asked for."""
+    """The faces of a manifest, made as they are asked for; of one on disk, a slice is in memory at a time."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest | Slices) -> None:
         self.manifest = manifest
         self._pictures = manifest.pictures()
-        self._paths = manifest.table["path"]
-        self._archives = manifest.table["archive"] if manifest.has("archive") else None
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -70,11 +83,28 @@ class ManifestItems(Sequence[Item]):
     def __getitem__(self, index: slice) -> Sequence[Item]: ...
     def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
         if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(len(self)))]
-        path = self._paths[index].as_py()
-        archive = None if self._archives is None else self._archives[index].as_py()
-        name = path if archive is None else f"{archive}:{path}"
-        return Item(name, path, archive, self._pictures, cropped=True)
+            start, stop, step = index.indices(len(self))
+            return self._items(start, stop)[::step] if step > 0 else [self[row] for row in range(start, stop, step)]
+        return self._items(index, index + 1)[0]
+
+    def __iter__(self) -> Iterator[Item]:
+        for start in range(0, len(self), CHUNK):
+            yield from self._items(start, min(start + CHUNK, len(self)))
+
+    def _items(self, start: int, stop: int) -> list[Item]:
+        faces = self.manifest.slice(start, stop, ("archive", "landmarks"))
+        points = faces.landmarks() if faces.has("landmarks") else None
+        return [
+            Item(
+                path if archive is None else f"{archive}:{path}",
+                path,
+                archive,
+                self._pictures,
+                cropped=True,
+                landmarks=None if points is None or np.isnan(points[row]).any() else points[row],
+            )
+            for row, (path, archive) in enumerate(zip(faces.strings("path"), faces.strings("archive"), strict=True))
+        ]
 
 
 class Items(Sequence[Item]):
@@ -93,14 +123,27 @@ class Items(Sequence[Item]):
     def __getitem__(self, index: slice) -> Sequence[Item]: ...
     def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
         if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(len(self)))]
+            start, stop, step = index.indices(len(self))
+            if step != 1:
+                return [self[row] for row in range(start, stop, step)]
+            found: list[Item] = []
+            first = 0
+            for part, end in zip(self.parts, self._ends, strict=True):
+                if first < stop and end > start:
+                    found.extend(part[max(start - first, 0) : stop - first])
+                first = end
+            return found
         if not 0 <= index < len(self):
             raise IndexError(index)
-        part = bisect_right(self._ends, index)
-        return self.parts[part][index - (self._ends[part - 1] if part else 0)]
+        place = bisect_right(self._ends, index)
+        return self.parts[place][index - (self._ends[place - 1] if place else 0)]
+
+    def __iter__(self) -> Iterator[Item]:
+        for part in self.parts:
+            yield from part
 
     @property
-    def manifests(self) -> list[Manifest]:
+    def manifests(self) -> list[Manifest | Slices]:
         """The manifests among them."""
         return [part.manifest for part in self.parts if isinstance(part, ManifestItems)]
 
@@ -169,7 +212,7 @@ def _from_path(given: str | Path) -> Sequence[Item]:
     text, path = str(given), Path(given)
     if path.is_dir():
         if (path / FILE).is_file():
-            return ManifestItems(Manifest.open(path))
+            return ManifestItems(Slices(path))
         files = [
             os.path.join(folder, file)
             for folder, folders, names in os.walk(path)
@@ -182,7 +225,7 @@ def _from_path(given: str | Path) -> Sequence[Item]:
             raise MienError(f"{text}: no picture in this folder")
         return [Item(file, file) for file in files]
     if path.suffix.lower() == ".parquet":
-        return ManifestItems(Manifest.open(path))
+        return ManifestItems(Slices(path))
     if glob.has_magic(text) and not path.exists():
         files = sorted(file for file in glob.glob(text, recursive=True) if is_picture(file))
         if not files:

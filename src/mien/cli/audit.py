@@ -1,0 +1,159 @@
+"""`mien audit`: when a model is wrong, and for whom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mien.data.detect import Detector
+    from mien.evaluation.robustness import Audited
+    from mien.jobs.predict import Model
+
+
+def audit(
+    faces: Annotated[Path | None, typer.Argument(help="A manifest; a run's own is the default.")] = None,
+    robustness: Annotated[bool, typer.Option("--robustness", help="What bad light and bad pictures do to it.")] = False,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="A run, a checkpoint or a shipped model.")] = None,
+    split: Annotated[str, typer.Option(help="train, select, val, test, or all for every face.")] = "val",
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder; robustness.SPLIT/ in the run, else at the manifest."),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="A run, checkpoint or shipped model that errors are held against.")
+    ] = None,
+    corruptions: Annotated[str | None, typer.Option(help="Some, as jpeg,defocus_blur; all if left out.")] = None,
+    severities: Annotated[str, typer.Option(help="Some of 1,2,3,4,5.")] = "1,2,3,4,5",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many faces, even over ages, genders and races.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Draws the faces of --limit.")] = 0,
+    photos: Annotated[
+        bool, typer.Option("--photos", help="Pictures are whole photos: find the face in every corrupted one.")
+    ] = False,
+    detector: Annotated[str, typer.Option(help="What finds faces: cascade, yunet:PATH, uniface.")] = "cascade",
+    landmarker: Annotated[
+        str, typer.Option(help="Aligns faces found in photos: auto (the shipped one), none, a run or a checkpoint.")
+    ] = "auto",
+    bootstraps: Annotated[int, typer.Option(min=100, help="Resamples behind each interval.")] = 1000,
+    batch: Annotated[int, typer.Option(min=1, help="Faces in one pass.")] = 128,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object with every figure.")] = False,
+) -> None:
+    """Audit a model: --robustness for 18 corruptions at five severities, for every task, and a page.
+
+    Writes robustness.json, robustness.html and the answers of every pass. A broken-off audit goes on when the
+    same command is given again; more corruptions or severities are added to what is there.
+
+    Examples: mien audit utk --robustness --limit 800; mien audit utk --robustness -m runs/b --baseline runs/a;
+    mien audit photos --robustness --photos --corruptions jpeg,motion_blur --severities 1,3,5
+    """
+    from mien.cli.console import print_json, say
+    from mien.cli.evaluate import faces_of
+    from mien.errors import MienError
+    from mien.evaluation.robustness import PAGE, audit_robustness
+    from mien.jobs.predict import load
+
+    if not robustness:
+        raise MienError("no audit is named; say which with --robustness (the only one there is)")
+    asked = load(model, device)
+    run = run_of(model)
+    manifest = faces_of(faces, run)
+    if out is None:
+        out = (run or (manifest.path or Path("faces.parquet")).parent) / f"robustness.{split}"
+    whole = photos or manifest.crop.template == "photo"
+    audited = _audited(asked, run, out)
+    other = None
+    if baseline is not None:
+        other = _audited(load(baseline, device), run_of(baseline), out / "baseline")
+    metrics = audit_robustness(
+        audited,
+        manifest,
+        split,
+        baseline=other,
+        corruptions=None if corruptions is None else _list(corruptions),
+        severities=_numbers(severities),
+        limit=limit,
+        seed=seed,
+        detector=_detector(detector, landmarker, asked) if whole else None,
+        device=asked.device,
+        batch=batch,
+        resamples=bootstraps,
+    )
+    if json:
+        print_json(metrics)
+        return
+    _print_table(metrics)
+    say(f"report: {out / PAGE}")
+
+
+def run_of(model: str | None) -> Path | None:
+    """The run that `model` names, None where it names something else."""
+    return Path(model) if model is not None and (Path(model) / "checkpoints").is_dir() else None
+
+
+def _audited(asked: Model, run: Path | None, folder: Path) -> Audited:
+    from mien.evaluation.robustness import Audited
+    from mien.training.recipe import load_recipe
+    from mien.training.run import CONFIG
+
+    settings = asked.estimator.settings
+    if "augment" not in settings and run is not None and (run / CONFIG).is_file():
+        # Models saved before they told how their training faces were changed.
+        settings["augment"] = load_recipe(run / CONFIG).augment.model_dump(mode="json")
+    return Audited(asked.estimator, asked.hash(), folder)
+
+
+def _detector(name: str, landmarker: str, asked: Model) -> Detector:
+    from mien.data.detect import build_detector
+    from mien.evaluation.locate import build_locator
+    from mien.evaluation.subjects import Aligning
+
+    detector, locator = build_detector(name), build_locator(landmarker, asked.device)
+    return detector if locator is None else Aligning(detector, locator)
+
+
+def _list(text: str) -> list[str]:
+    return [word.strip().replace("-", "_") for word in text.split(",") if word.strip()]
+
+
+def _numbers(text: str) -> list[int]:
+    from mien.errors import MienError
+
+    try:
+        return [int(word) for word in _list(text)]
+    except ValueError:
+        raise MienError(f"--severities {text!r}: expected whole numbers from 1 to 5, such as 1,3,5") from None
+
+
+def _print_table(metrics: dict[str, Any]) -> None:
+    from mien.cli.console import table
+    from mien.report.numbers import years
+    from mien.report.robustness import HEADINGS, LOST, NAMES, WRITTEN
+    from mien.report.style import words
+
+    about = metrics["about"]
+    compared = about["baseline"] is not None
+    rows = []
+    for name, part in metrics["tasks"].items():
+        write, lost = WRITTEN[part["figure"]], LOST[part["figure"]]
+        label = f"{name}: {NAMES[part['figure']]}"
+        rows.append([label, "clean", write(part["clean"]), "", *([""] if compared else [])])
+        for key, entry in part["summary"].items():
+            told = [label, HEADINGS[key], write(entry["mean"]), lost(entry["drop"])]
+            rows.append([*told, *([years(entry.get("mce"), 3)] if compared else [])])
+    table(
+        ("figure", "pictures", "value [95 % interval]", "drop", *(("mCE",) if compared else ())),
+        rows,
+        title=f"{about['model']} on {about['split']} ({about['faces']:,} faces)",
+    )
+    for name, part in metrics["tasks"].items():
+        lost = LOST[part["figure"]]
+        hard = sorted(part["corruptions"].items(), key=lambda one: -one[1]["drop"]["value"])[:3]
+        named = ", ".join(f"{one} {lost(entry['drop']['value'])}" for one, entry in hard)
+        print(f"{name}: loses most by {named}")
+        for by, worst in part["worst_group"].items():
+            print(f"{name}: by {words(by)} loses most {worst['group']} {lost(worst['drop'])}")

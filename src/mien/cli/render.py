@@ -1,0 +1,140 @@
+"""`mien render`: the faces of pictures at other ages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+#: Failures that are listed one by one.
+LISTED = 10
+
+
+def render(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Photos, folders (searched to their bottom), globs, manifests."),
+    ],
+    model: Annotated[str, typer.Option("--model", "-m", help="A renderer: a run or a checkpoint.")],
+    ages: Annotated[str, typer.Option(help="FIRST:LAST:STEP, or some with commas: 20,40,60.")] = "5:95:10",
+    grid: Annotated[bool, typer.Option("--grid", help="Write grid.png: the strips of the first 24 faces.")] = False,
+    gif: Annotated[bool, typer.Option("--gif", help="Write a moving picture of each face too.")] = False,
+    paste: Annotated[
+        bool, typer.Option("--paste", help="Write each photo with its faces at each age, the background untouched.")
+    ] = False,
+    crops: Annotated[
+        bool, typer.Option("--crops", help="The pictures are face crops (a manifest's always are).")
+    ] = False,
+    detector: Annotated[str, typer.Option(help="What finds faces: cascade, yunet:PATH or uniface.")] = "cascade",
+    landmarker: Annotated[
+        str,
+        typer.Option(help="What aligns faces of which there is only a box: auto (the shipped one), none, or a run."),
+    ] = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="A broken job in it is taken up again; renders/NAME by default."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show faces at other ages: a strip with the ages on it and one picture an age, for each face.
+
+    Writes renders.parquet (which picture is which face at which age), and PNG files that say they are synthetic.
+    A broken-off job goes on when the same command is given again.
+
+    Examples: mien render photo.jpg -m runs/vae; mien render album -m runs/vae --ages 20,40,60 --paste -o older;
+    mien render utk -m runs/vae --grid
+    """
+    from mien.cli.console import print_json, say
+    from mien.jobs.inputs import expand
+    from mien.jobs.predict import usable
+    from mien.jobs.render import ages_from, rendering, write_grid
+    from mien.models.checkpoint import load_renderer
+
+    items = expand(inputs)
+    asked = ages_from(ages)
+    where = usable(device)
+    renderer = load_renderer(model, where)
+    question = rendering(
+        renderer,
+        items,
+        asked,
+        crops=crops,
+        detector=detector,
+        landmarker=landmarker,
+        gif=gif,
+        paste=paste,
+        device=where,
+    )
+    if output is None:
+        output = Path("renders") / (Path(inputs[0]).stem or "faces")
+    job = question.job(output, items)
+    sheet = write_grid(job) if grid else None
+    found = Found(output)
+    for row in job.rows():
+        found.count(row)
+    beyond = [age for age in asked if not renderer.ages[0] <= age <= renderer.ages[1]]
+    if json:
+        told = {"model": renderer.name, "pictures": len(items), "ages": asked, "beyond": beyond, **found.numbers()}
+        print_json(told | {"folder": output, "grid": sheet, "renders": found.rows})
+    else:
+        for place in (*found.strips, *([sheet] if sheet is not None else [])):
+            print(place)
+    if beyond:
+        low, high = renderer.ages
+        guessed = ", ".join(f"{age:g}" for age in beyond)
+        say(f"{renderer.name} has seen ages {low:g} to {high:g}; what it shows at {guessed} is a guess")
+    say(f"written: {output} ({found.faces:,} faces)")
+    found.report()
+
+
+class Found:
+    """What became of the pictures, counted while the rows of a job go by."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.faces = self.unaligned = 0
+        self.without: list[str] = []
+        self.failed: list[str] = []
+        self.strips: list[Path] = []
+        self.rows: list[dict[str, Any]] = []
+
+    def count(self, row: dict[str, Any]) -> None:
+        from mien.jobs.predict import NO_FACE
+
+        digest = row["sha256"]
+        self.rows.append(row | {"sha256": None if digest is None else digest.hex()})
+        if row["error"] == NO_FACE:
+            self.without.append(row["input"])
+        elif row["error"] is not None:
+            self.failed.append(f"{row['input']}: {row['error']}")
+        elif not self.strips or self.strips[-1] != self.folder / row["strip"]:
+            self.strips.append(self.folder / row["strip"])
+            self.faces += 1
+            self.unaligned += row["aligned"] is False
+
+    def numbers(self) -> dict[str, int]:
+        return {"faces": self.faces, "without_face": len(self.without), "unreadable": len(self.failed)}
+
+    def report(self) -> None:
+        """Say what a reader must know; `MienError` when there is nothing to show."""
+        from mien.cli.console import say
+        from mien.errors import MienError
+
+        for kind, lines in (("no face found in", self.without), ("could not be read:", self.failed)):
+            for line in lines[:LISTED]:
+                say(f"{kind} {line}")
+            if len(lines) > LISTED:
+                say(f"{kind} {len(lines) - LISTED:,} more; renders.parquet lists them all")
+        if self.unaligned:
+            say(
+                f"{self.unaligned:,} of {self.faces:,} faces are unaligned, for nothing told where their eyes are: "
+                "expect worse renders; --detector yunet:PATH aligns"
+            )
+        if not self.faces:
+            raise MienError(
+                f"no face in {len(self.without) + len(self.failed):,} pictures; if they are face crops, add --crops"
+            )

@@ -1,0 +1,148 @@
+"""Who does a shard's work: this process, or another one that is watched and ended when it hangs.
+
+Either is asked for the rows of some inputs and gives them one input at a time. Whatever goes wrong on the way, an
+exception, a crash, silence, is one thing to the asker: `Lost`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from mien.errors import MienError
+
+Input = TypeVar("Input")
+Row = dict[str, Any]
+#: Inputs, and the number of the first, to the rows of each.
+Process = Callable[[Sequence[Input], int], Iterator[list[Row]]]
+
+#: Seconds that a worker may take to start and load its model, beyond its patience.
+START = 120.0
+
+
+class Lost(Exception):  # noqa: N818 (no error of its own: the job decides what it means)
+    """The rows of an input will not come; the message says why, in a few words."""
+
+
+class Here:
+    """Works in this process; it cannot be ended when it hangs."""
+
+    def __init__(self, process: Process[Any]) -> None:
+        self.process = process
+        self.lost = 0  # inputs in a row, up to now
+
+    def ask(self, items: Sequence[Any], first: int) -> Iterator[list[Row]]:
+        """The rows of each of `items`, in order.
+
+        Raises:
+            Lost: the process raised an exception that is not the user's mistake.
+        """
+        try:
+            yield from self.process(items, first)
+        except (MienError, MemoryError):
+            raise
+        except Exception as error:
+            raise Lost(_reason(error)) from error
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Elsewhere:
+    """Works in a process of its own, started anew when it died or was silent for `patience` seconds.
+
+    `process` travels by pickle: once, when a worker starts, so it may load its model when it is first asked.
+    """
+
+    def __init__(self, process: Process[Any], patience: float | None) -> None:
+        self.patience = patience
+        self.lost = 0  # inputs in a row, up to now
+        try:
+            self._process = pickle.dumps(process)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise TypeError(f"this work cannot be given to another process: {error}") from None
+        self._worker: Any = None
+        self._pipe: Any = None
+
+    def ask(self, items: Sequence[Any], first: int) -> Iterator[list[Row]]:
+        """The rows of each of `items`, in order.
+
+        Raises:
+            MienError: the worker met a mistake of the user's.
+            Lost: it raised another exception, died, or was silent for too long.
+        """
+        fresh = self._worker is None
+        if fresh:
+            self._start()
+        self._pipe.send((list(items), first))
+        for _ in items:
+            answer, value = self._answer(fresh)
+            fresh = False
+            if answer == "rows":
+                yield value
+            elif answer == "mistake":
+                raise MienError(value)
+            else:
+                raise Lost(value)
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker.join()
+            self._pipe.close()
+            self._worker = None
+
+    def _start(self) -> None:
+        # Not forked: torch's threads do not survive that.
+        context = multiprocessing.get_context("spawn")
+        self._pipe, there = context.Pipe()
+        self._worker = context.Process(target=_serve, args=(there, self._process), daemon=True)
+        self._worker.start()
+        there.close()
+
+    def _answer(self, fresh: bool) -> tuple[str, Any]:
+        limit = None if self.patience is None else self.patience + (START if fresh else 0)
+        try:
+            if self._pipe.poll(limit):
+                answer: tuple[str, Any] = self._pipe.recv()
+                return answer
+            reason = f"no answer within {self.patience:g} s"
+        except (EOFError, OSError):
+            self._worker.join(5)
+            code = self._worker.exitcode
+            reason = f"its worker was killed by signal {-code}" if code and code < 0 else f"its worker ended ({code})"
+        self.close()
+        return "lost", reason
+
+
+def _serve(pipe: Any, pickled: bytes) -> None:
+    """What a worker does until it is ended: answer with the rows of each input, or with why there are none."""
+    process: Process[Any] | None = None
+    with suppress(EOFError, OSError, KeyboardInterrupt):
+        while True:
+            items, first = pipe.recv()
+            try:
+                process = process or _opened(pickled)
+                for rows in process(items, first):
+                    pipe.send(("rows", rows))
+            except MienError as error:
+                pipe.send(("mistake", str(error)))
+            except Exception as error:
+                pipe.send(("lost", _reason(error)))
+
+
+def _opened(pickled: bytes) -> Process[Any]:
+    try:
+        process: Process[Any] = pickle.loads(pickled)
+    except Exception as error:
+        raise MienError(f"a worker cannot take up its work: {_reason(error)}") from None
+    return process
+
+
+def _reason(error: Exception) -> str:
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__

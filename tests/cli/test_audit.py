@@ -1,0 +1,102 @@
+"""`mien audit` from its command line, auditing a model whose answers can be computed by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from torch import Tensor, nn
+from typer.testing import CliRunner, Result
+
+import mien.jobs.predict
+from mien.cli.audit import audit
+from mien.cli.console import one_line_errors
+from mien.faces import Crop
+from mien.jobs.predict import Model
+
+
+class AgeTask(nn.Module):
+    def decode(self, outputs: dict[str, Tensor], state: Any) -> dict[str, np.ndarray]:
+        return {"age": outputs["age"].numpy()}
+
+
+class Grey(nn.Module):
+    """Age is brightness in percent, times `factor`."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.tasks = nn.ModuleDict({"age": AgeTask()})
+        self.states: dict[str, Any] = {"age": {"factor": factor}}  # part of the model's hash
+        self.calibrated_on: dict[str, str] = {}
+        self.settings: dict[str, Any] = {}
+        self.crop, self.input_size, self.name, self.factor = Crop("chip"), 32, f"grey {factor:g}", factor
+
+    def task(self, name: str) -> Any:
+        return self.tasks[name]
+
+    def forward(self, images: Tensor, landmarks: Tensor | None = None) -> dict[str, dict[str, Tensor]]:
+        return {"age": {"age": self.factor * images.float().mean(dim=(1, 2, 3)) / 2.55}}
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def load(model: str | None, device: str) -> Model:
+        return Model(Grey(float(model or 1)))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mien.jobs.predict, "load", load)
+    app = typer.Typer()
+    app.command()(one_line_errors(audit))
+
+    def call(*arguments: object) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return call
+
+
+def test_a_robustness_audit_and_its_table(run: Any, drawn: Path, tmp_path: Path) -> None:
+    some = ("--robustness", "--corruptions", "jpeg,gamma-dark", "--severities", "5,1", "--bootstraps", 100)
+    result = run(drawn, *some, "-o", tmp_path, "--limit", 40)
+    assert result.exit_code == 0, result.stderr
+    assert "families (training not known)" in result.stdout
+    assert "age: loses most by gamma_dark" in result.stdout
+    assert f"report: {tmp_path / 'robustness.html'}" in result.stderr
+    assert (tmp_path / "robustness.html").stat().st_size > 10_000
+
+    told = json.loads(run(drawn, *some, "-o", tmp_path, "--limit", 40, "--baseline", "1.5", "--json").stdout)
+    assert told["about"]["baseline"] == "grey 1.5"
+    assert (tmp_path / "baseline" / "audit.json").is_file()
+    age = told["tasks"]["age"]
+    assert list(age["corruptions"]["jpeg"]["levels"]) == ["1", "5"]
+    assert age["summary"]["all"]["mce"]["n"] == age["n"]
+
+
+def test_without_a_folder_it_lies_at_the_manifest(run: Any, drawn: Path) -> None:
+    arguments = ("--robustness", "--corruptions", "jpeg", "--severities", 3, "--bootstraps", 100, "--split", "test")
+    assert run(drawn, *arguments).exit_code == 0
+    assert (drawn / "robustness.test" / "robustness.json").is_file()
+    other = run(drawn, *arguments, "--model", "2")
+    assert other.exit_code == 2
+    assert "holds another audit: different are the model" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no audit is named; say which with --robustness"),
+        (["--robustness", "--corruptions", "jepg"], "did you mean 'jpeg'?"),
+        (["--robustness", "--severities", "1,x"], "--severities '1,x': expected whole numbers from 1 to 5"),
+        (["--robustness", "--severities", "7"], "severity 7: expected some of 1, 2, 3, 4, 5"),
+        (["--robustness", "--split", "vall"], "unknown split 'vall'"),
+        (["--robustness", "--photos", "--detector", "cascad"], "did you mean 'cascade'?"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(run: Any, drawn: Path, arguments: list[str], message: str) -> None:
+    result = run(drawn, *arguments)
+    assert result.exit_code == 2
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("mien: ")
+    assert message in last

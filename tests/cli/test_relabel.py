@@ -1,0 +1,116 @@
+"""`mien relabel` and `mien labels` from their command lines, on drawn faces, with experts that see brightness."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from mien.cli.console import one_line_errors
+from mien.cli.labels import labels
+from mien.cli.relabel import relabel
+from mien.data.manifest import Manifest
+from mien.experts.base import Answers
+from mien.experts.table import OursSettings
+
+
+class Oracle:
+    """Says the brightness of a face as its age."""
+
+    terms = "anything"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def ask(self, images: Any) -> Answers:
+        ages = np.array([image.mean() / 2.55 for image in images])
+        return Answers(ages, np.full(len(ages), -4.0), np.full(len(ages), 16.0))
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(OursSettings, "build", lambda self, device: Oracle(self.name))
+    monkeypatch.setattr(OursSettings, "hash", lambda self: self.model)
+
+    def run(command: Any, *arguments: object) -> Result:
+        app = typer.Typer()
+        app.command()(one_line_errors(command))
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    (tmp_path / "experts.yaml").write_text("experts: [{kind: ours, model: a}, {kind: ours, model: b}]\n")
+    return tmp_path / "experts.yaml"
+
+
+def test_relabel_fits_writes_and_goes_on(call: Any, drawn: Path, listed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "moe"
+    done = call(relabel, drawn, "-e", listed, "--fit", drawn, "-o", out, "--json")
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["answered"] == found["faces"] == 240
+    assert found["fusion"]["trusted"] == 240
+    assert {one["sha256"] for one in found["experts"].values()} == {"a", "b"}
+    assert json.loads((out / "fusion.json").read_text())["experts"] == ["a", "b"]
+    made = Manifest.open(out)
+    assert made.hash == Manifest.open(drawn).hash  # labels and pictures are the given ones
+    parts = {path: path.stat().st_mtime_ns for path in out.glob("answers/*/part-*")}
+    assert len(parts) == 2
+    again = call(relabel, drawn, "-e", listed, "--fusion", out / "fusion.json", "-o", out)
+    assert again.exit_code == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in out.glob("answers/*/part-*")} == parts
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--fusion", "modian"], "no such file, and no way to fuse"),
+        (["--fusion", "mean", "--fit", "x"], "choose one of them"),
+        (["--fit", "gone"], "is not there"),
+        (["-o", "SAME"], "holds the manifest itself"),
+    ],
+)
+def test_mistakes_are_one_line(call: Any, drawn: Path, listed: Path, arguments: list[str], message: str) -> None:
+    arguments = [str(drawn) if one == "SAME" else one for one in arguments]
+    done = call(relabel, drawn, "-e", listed, *arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr.strip().splitlines()[-1]
+
+
+def test_labels_finds_a_copy_that_is_labelled_otherwise(call: Any, drawn: Path, tmp_path: Path) -> None:
+    manifest = Manifest.open(drawn)
+    twice = manifest.take(np.r_[np.arange(60), 7, 7])
+    ages = twice.numbers("age_low")
+    ages[60:] = ages[7] + 30 if ages[7] < 60 else ages[7] - 30
+    twice = twice.with_columns({"age_low": ages, "age_high": ages})
+    twice.save(tmp_path / "faces")
+    done = call(labels, tmp_path / "faces", "-o", tmp_path / "out", "--json")
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    first = found["suspects"][0]
+    assert first["row"] == 7
+    assert first["score"] == pytest.approx(2 / 3)
+    assert "byte-identical" in first["evidence"][0]
+    with open(tmp_path / "out/corrections.csv") as file:
+        rows = list(csv.DictReader(file))
+    path = str(twice.strings("path")[7])
+    assert {"path": path, "column": "age", "value": f"{ages[60]:g}"} in rows
+    page = (tmp_path / "out/labels.html").read_text()
+    assert path in page
+    assert "<script" not in page
+
+
+def test_labels_writes_folds_alone(call: Any, drawn: Path, tmp_path: Path) -> None:
+    done = call(labels, drawn, "-o", tmp_path, "--folds", "3")
+    assert done.exit_code == 0, done.stderr
+    held = [Manifest.open(tmp_path / f"fold{number}").strings("split") == "val" for number in range(3)]
+    assert (np.sum(held, axis=0) == 1).all()
