@@ -1,10 +1,13 @@
 """The photo path against the crop path on FG-NET: faces found, and the error of their ages.
 
-    python benchmarks/photos.py FGNET [--model M] [--yunet PATH] [--limit N]
+    python benchmarks/photos.py FGNET [--model M] [--yunet PATH] [--limit N] [--landmarker L] [--manifest M] [--split S]
 
 FGNET is the folder or archive of the data set. The crop path cuts each face by its 68 given points; the photo path
 finds it by itself. A detection is the face when its crop's centre lies within 0.4 of the side of the true one and its
-side is 0.5 to 1.7 times as long. Errors of both paths are compared on the same faces; intervals resample persons.
+side is 0.5 to 1.7 times as long. Errors of both paths are compared on the same faces; intervals resample persons. With
+a landmarker each face is cut a third time, by the 68 points that the landmarker finds from what the detector gave. A
+landmarker that learnt from FG-NET is judged on the persons it did not see: `--manifest marks/fgnet --split val` names
+them.
 """
 
 from __future__ import annotations
@@ -18,11 +21,14 @@ import torch
 
 from mien.data.align import crop_face, crop_matrix
 from mien.data.detect import Detector, build_detector
+from mien.data.manifest import Manifest
 from mien.data.pictures import Pictures
 from mien.data.sources import SOURCES
+from mien.evaluation.locate import Locator, build_locator
 from mien.faces import Crop, Face
 from mien.jobs.predict import Model, load
 from mien.metrics.bootstrap import Bootstrap, Estimate
+from mien.metrics.landmarks import eye_centre_distance, normalised_errors
 
 BATCH = 64
 
@@ -51,9 +57,13 @@ def told(one: Estimate) -> str:
     return f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
 
 
-def judge(model: Model, faces: list[Face], pictures: Pictures, detector: Detector) -> None:
+def judge(
+    model: Model, faces: list[Face], pictures: Pictures, detector: Detector, locator: Locator | None = None
+) -> None:
     """Print one detector's line of the table."""
-    rows, by_points, by_detector, extra, seconds = [], [], [], 0, 0.0
+    rows, by_points, by_detector, by_landmarks, extra, seconds = [], [], [], [], 0, 0.0
+    sure: list[bool] = []
+    off: list[float] = []
     for row, face in enumerate(faces):
         photo = pictures.image(face.path, face.archive)
         start = time.perf_counter()
@@ -63,14 +73,33 @@ def judge(model: Model, faces: list[Face], pictures: Pictures, detector: Detecto
         extra += len(found) - len(hits[:1])
         if hits:
             rows.append(row)
-            by_points.append(crop_face(photo, face.landmarks, model.crop)[0])
+            given = np.asarray(face.landmarks, dtype=np.float64)
+            by_points.append(crop_face(photo, given, model.crop)[0])
             by_detector.append(crop_face(photo, hits[0].where, model.crop)[0])
+            if locator is not None:
+                fit = locator(photo, hits[0].where)
+                sure.append(fit.sure)
+                off.append(float(normalised_errors(fit.points[None], given[None], eye_centre_distance(given[None]))[0]))
+                where = fit.points if fit.sure else hits[0].where
+                by_landmarks.append(crop_face(photo, where, model.crop)[0])
     true = np.array([faces[row].age[0] for row in rows])
     errors = {
         "crop path": np.abs(ages(model, by_points) - true),
         "photo path": np.abs(ages(model, by_detector) - true),
     }
     errors["difference"] = errors["photo path"] - errors["crop path"]
+    if locator is not None:
+        errors["landmarker's path"] = np.abs(ages(model, by_landmarks) - true)
+        errors["its difference to the photo path"] = errors["landmarker's path"] - errors["photo path"]
+        errors["its difference to the crop path"] = errors["landmarker's path"] - errors["crop path"]
+        points = np.array(off)
+        known = np.isfinite(points)
+        by_person = Bootstrap(np.array([faces[row].person for row, good in zip(rows, known, strict=True) if good]))
+        nme = by_person.estimates({"nme": lambda w: w @ points[known] / w.sum(1)})["nme"]
+        print(
+            f"{detector.name}, landmarker: {np.mean(sure):.1%} aligned; mean distance of its points over that of the "
+            f"eye centres {100 * nme['value']:.2f} % [{100 * nme['low']:.2f}, {100 * nme['high']:.2f}]"
+        )
     persons = Bootstrap(np.array([faces[row].person for row in rows]))
     estimates = persons.estimates({name: (lambda w, e=e: w @ e / w.sum(1)) for name, e in errors.items()})
     print(
@@ -86,11 +115,17 @@ def main() -> None:
     parser.add_argument("fgnet", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--yunet", help="path of YuNet's weights")
+    parser.add_argument("--landmarker", help="a run, a checkpoint or a shipped landmarker")
+    parser.add_argument("--manifest", type=Path, help="the persons of its split alone")
+    parser.add_argument("--split", default="val")
     parser.add_argument("--limit", type=int, help="look at so many photos, spread over all")
     given = parser.parse_args()
     model = load(given.model)
     read = SOURCES["fgnet"]().faces(given.fgnet)
     faces = [face for face in read if isinstance(face, Face) and face.landmarks is not None]
+    if given.manifest:
+        chosen = set(Manifest.open(given.manifest).split(given.split).strings("person"))
+        faces = [face for face in faces if face.person in chosen]
     faces = faces[:: max(1, len(faces) // given.limit)] if given.limit else faces
     pictures = Pictures(given.fgnet if given.fgnet.is_dir() else given.fgnet.parent)
     crops = [crop_face(pictures.image(one.path, one.archive), one.landmarks, model.crop)[0] for one in faces]
@@ -100,7 +135,7 @@ def main() -> None:
     both = persons.estimates({"mae": lambda w: w @ off / w.sum(1), "constant": lambda w: w @ flat / w.sum(1)})
     print(f"{len(faces)} faces cut by their points: MAE {told(both['mae'])}; median age {told(both['constant'])}")
     for name in ["cascade", *([f"yunet:{given.yunet}"] if given.yunet else [])]:
-        judge(model, faces, pictures, build_detector(name))
+        judge(model, faces, pictures, build_detector(name), build_locator(given.landmarker))
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def _bare(estimator: Estimator, batches: list[FaceBatch], optim: OptimSettings) 
     estimator.train()
     started = time.perf_counter()
     for batch in batches:
-        outputs = estimator(batch.images)
+        outputs = estimator(batch.images, batch.landmarks)
         loss = torch.zeros(())
         for name in estimator.tasks:
             for term, (total, count) in estimator.task(name).losses(outputs[name], batch.labels[name]).items():

@@ -136,7 +136,7 @@ def test_the_two_commands(
     from mien.cli.evaluate import evaluate
 
     # The page has its own test, and drawing it takes seconds.
-    monkeypatch.setattr(module, "write_report", lambda metrics, table, images, folder, terms: folder / "page")
+    monkeypatch.setattr(module, "write_report", lambda metrics, table, images, folder, terms, tiles: folder / "page")
     model = ModelSettings(backbone="test_resnet", input_size=32)
     other = build_estimator(model, TasksSettings(), Crop("chip"))
     models, folders = (tmp_path / "a", tmp_path / "b"), (tmp_path / "runs/a", tmp_path / "runs/b")

@@ -21,9 +21,12 @@ from mien.evaluation.predictions import (
     crossfitted,
     decode,
     halves,
+    predict_split,
     predictions_table,
 )
 from mien.faces import Crop, Face
+from mien.models.estimator import ModelSettings, build_estimator
+from mien.tasks.face import TasksSettings
 
 Table = Callable[..., Predictions]
 
@@ -149,3 +152,30 @@ def test_open_says_what_is_wrong(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
     with pytest.raises(MienError, match="no column 'path'"):
         Predictions.open(tmp_path / "other.parquet")
+
+
+def test_votes_come_back_as_they_were_cast() -> None:
+    votes = [np.arange(10, dtype=np.float32), None, np.eye(10, dtype=np.float32)[9]]
+    faces = [Face(f"{i}.png", expression_votes=cast) for i, cast in enumerate(votes)]
+    manifest = Manifest.from_faces(faces, ".", Crop("chip"))
+    table = predictions_table(manifest, np.array([2, 1, 0]), {}, {})
+    assert table.has("true_expression_votes")
+    found = table.votes()
+    np.testing.assert_array_equal(found[0], votes[2])
+    assert np.isnan(found[1]).all()
+    np.testing.assert_array_equal(table.take(np.array([2])).votes()[0], votes[0])
+    assert np.isnan(predictions_table(faces_of([1.0], ["val"]), np.array([0]), {}, {}).votes()).all()
+
+
+def test_the_features_kept_are_what_the_heads_saw(drawn: Path) -> None:
+    manifest = Manifest.open(drawn).split("select")
+    model = ModelSettings(backbone="test_resnet", input_size=32)
+    estimator = build_estimator(model, TasksSettings(), manifest.crop).eval()
+    raw = predict_split(estimator, manifest, batch=16, show=False, features=True)
+    assert raw.features is not None
+    assert raw.features.shape == (len(manifest), estimator.backbone.features)
+    with torch.inference_mode():
+        again = estimator.heads(torch.from_numpy(raw.features))
+    torch.testing.assert_close(again["gender"]["logits"], raw.outputs["gender"]["logits"])
+    assert predict_split(estimator, manifest, batch=16, show=False).features is None
+    assert not estimator.dropout._forward_pre_hooks

@@ -116,7 +116,14 @@ def judged(n=2000, seed=0):
             "confusion": matrix.tolist(),
             "classes": list(names),
             "ece": estimate(np.full(n, 0.031)),
-            "recall": {name: estimate(hit[codes == k]) for k, name in enumerate(names)},
+            "per_class": {
+                name: {
+                    "n": int((codes == k).sum()),
+                    "precision": estimate(hit[given == k]),
+                    "recall": estimate(hit[codes == k]),
+                }
+                for k, name in enumerate(names)
+            },
             "majority": {
                 "class": names[0],
                 "accuracy": {"value": share, "low": share - 0.02, "high": share + 0.02, "n": n},

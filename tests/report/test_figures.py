@@ -69,6 +69,23 @@ def test_dataset_analysis_without_any_label(n):
     assert "no face carries an age" in draw(figures.dataset_analysis(nan, nan, [None] * n, [None] * n))
 
 
+def test_affect_analysis_counts():
+    valence = np.array([0.5, -0.5, np.nan, 0.0])
+    arousal = np.array([0.25, np.nan, np.nan, 1.0])
+    text = draw(figures.affect_analysis(np.array([1, 1, -1, 7]), valence, arousal))
+    names = ("Happy  n 2", "Contempt  n 1", "1 without expression")
+    for line in (*names, "valence: n 3, mean 0.00", "arousal: n 2, mean 0.62"):
+        assert line in text
+    assert "n 2; darkest cell: 1" in text
+
+
+def test_affect_analysis_without_any_label():
+    nan = np.full(3, np.nan)
+    text = draw(figures.affect_analysis([None] * 3, nan, nan))
+    for line in ("no face carries an expression", "no face carries either", "no face carries both"):
+        assert line in text
+
+
 def test_dataset_analysis_of_one_face():
     assert "n 1" in draw(figures.dataset_analysis([33.0], [33.0], ["Female"], ["Black"]))
 
@@ -164,6 +181,13 @@ def test_coverage_with_suppressed_groups_and_without_intervals():
     }
     assert "too few to say" in draw(figures.coverage(age))
     assert "no age intervals" in draw(figures.coverage({"mae": {"value": 3}}))
+
+
+def test_spread_reliability():
+    std = np.linspace(2, 12, 300)
+    error = np.random.default_rng(0).normal(0, std)
+    assert "n 300" in draw(figures.spread_reliability(std, error))
+    assert "too few faces" in draw(figures.spread_reliability(std[:5], error[:5]))
 
 
 def test_interval_calibration():

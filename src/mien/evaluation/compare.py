@@ -10,8 +10,10 @@ import numpy as np
 
 from mien.errors import MienError
 from mien.evaluation import uncertainty
-from mien.evaluation.groups import FEWEST, Figures, Partition
-from mien.evaluation.judge import AGE_FIGURES, CLASS_FIGURES, age_figures, confusion_figure
+from mien.evaluation.affect import BY_GROUP, CONTINUOUS, CONTINUOUS_FIGURES
+from mien.evaluation.classes import class_figures, confusion_figure, overall
+from mien.evaluation.groups import FEWEST, Figures, Partition, pair_figures
+from mien.evaluation.judge import AGE_FIGURES
 from mien.evaluation.predictions import Predictions
 from mien.faces import VOCABULARIES
 from mien.metrics.bootstrap import Bootstrap, estimate
@@ -19,11 +21,13 @@ from mien.metrics.bootstrap import Bootstrap, estimate
 #: +1 where more is better, -1 where less is; a figure that is not here has no better side.
 BETTER = {
     "mae": -1, "median_ae": -1, "rmse": -1, "macro_mae": -1, "cs5": 1, "width90": -1,
-    "accuracy": 1, "macro_f1": 1,
+    "accuracy": 1, "macro_f1": 1, "kappa": 1, "alpha": 1, "auroc": 1, "aupr": 1, "ece": -1,
+    "ccc": 1, "pearson": 1, "sagr": 1,
 }  # fmt: skip
 #: Figures of age that are compared group by group.
 AGE_BY_GROUP = ("mae", "bias", "cs5")
-LABELS = ("true_age_low", "true_age_high", *(f"true_{name}" for name in VOCABULARIES))
+NUMBERS = ("true_age_low", "true_age_high", *(f"true_{name}" for name in CONTINUOUS))
+WORDS = tuple(f"true_{name}" for name in VOCABULARIES)
 
 
 def compare(first: Predictions, second: Predictions, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
@@ -53,8 +57,12 @@ def compare(first: Predictions, second: Predictions, *, resamples: int = 1000, s
     for name, classes in VOCABULARIES.items():
         if all(table.has(name) and table.has(f"true_{name}") for table in (a, b)):
             result[name] = _compare_classes(a, b, name, classes, boot, partitions)
+    for name in CONTINUOUS:
+        if all(table.has(name) and table.has(f"true_{name}") for table in (a, b)):
+            result[name] = _compare_continuous(a, b, name, boot, partitions)
     if len(result) == 1:
-        raise MienError("the two predict no labelled task in common: neither age, gender nor race is in both")
+        tasks = ", ".join(("age", *VOCABULARIES, *CONTINUOUS))
+        raise MienError(f"the two predict no labelled task in common: none of {tasks} is in both")
     return result
 
 
@@ -69,9 +77,13 @@ def common(first: Predictions, second: Predictions) -> tuple[Predictions, Predic
     left, right = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
     a, b = first.take(left), second.take(right)
     same = np.ones(len(a), dtype=bool)
-    for name in LABELS:
+    for name in WORDS:
         if a.has(name) and b.has(name):
             same &= a.strings(name) == b.strings(name)
+    for name in NUMBERS:
+        if a.has(name) and b.has(name):
+            one, other = a.numbers(name), b.numbers(name)
+            same &= (one == other) | (np.isnan(one) & np.isnan(other))
     faces = {
         "common": len(a),
         "only_first": len(first) - len(a),
@@ -98,12 +110,12 @@ def _compare_age(
     if not len(rows):
         return {}
     result: dict[str, Any] = {"n": len(rows)}
-    result |= _differences(boot, [age_figures(true, values, AGE_FIGURES) for values in ages], rows)
+    result |= _differences(boot, [pair_figures(true, values, AGE_FIGURES) for values in ages], rows)
     ends = [(table.numbers("age_low"), table.numbers("age_high")) for table in (a, b)]
     if not any(np.isnan(end[rows]).any() for pair in ends for end in pair):
         result |= _differences(boot, [uncertainty.interval_figures(true, *pair) for pair in ends], rows)
     functions = {name: AGE_FIGURES[name] for name in AGE_BY_GROUP}
-    figures = [age_figures(true, values, functions) for values in ages]
+    figures = [pair_figures(true, values, functions) for values in ages]
     result["groups"] = _by_group(boot, figures, partitions, exact)
     return result
 
@@ -121,27 +133,48 @@ def _compare_classes(
     known = (true >= 0) & (found[0] >= 0) & (found[1] >= 0)
     rows = np.flatnonzero(known)
     figures = [confusion_figure(true, predicted, len(classes)) for predicted in found]
-    only = {"accuracy": CLASS_FIGURES["accuracy"]}
     return {
         "n": len(rows),
-        **_differences(boot, figures, rows, CLASS_FIGURES),
-        "groups": _by_group(boot, figures, partitions, known, only),
+        **_differences(boot, [class_figures(table, name, classes) for table in (a, b)], rows, overall),
+        "groups": _by_group(boot, figures, partitions, known, _accuracy),
     }
 
 
-Functions = Mapping[str, Callable[[np.ndarray], np.ndarray]]
+def _compare_continuous(
+    a: Predictions, b: Predictions, name: str, boot: Bootstrap, partitions: Mapping[str, Partition]
+) -> dict[str, Any]:
+    true = a.numbers(f"true_{name}")
+    values = [table.numbers(name) for table in (a, b)]
+    known = ~np.isnan(true) & ~np.isnan(values[0]) & ~np.isnan(values[1])
+    rows = np.flatnonzero(known)
+    by_group = {figure: CONTINUOUS_FIGURES[figure] for figure in BY_GROUP}
+    return {
+        "n": len(rows),
+        **_differences(boot, [pair_figures(true, each, CONTINUOUS_FIGURES) for each in values], rows),
+        "groups": _by_group(boot, [pair_figures(true, each, by_group) for each in values], partitions, known),
+    }
+
+
+#: Raw material of figures, such as a confusion matrix, to the figures themselves.
+Derived = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+
+
+def _accuracy(drawn: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    return {"accuracy": overall(drawn)["accuracy"]}
 
 
 def _differences(
-    boot: Bootstrap, figures: list[Figures], rows: np.ndarray, of_confusion: Functions | None = None
+    boot: Bootstrap, figures: list[Figures], rows: np.ndarray, derived: Derived | None = None
 ) -> dict[str, Any]:
-    """Each figure's comparison; with `of_confusion`, of these functions of the figure `confusion`."""
+    """Each figure's comparison, or that of what is `derived` from them, where both models have it."""
     both = {f"{side} {name}": of for side, each in enumerate(figures) for name, of in each(rows).items()}
     replicates = boot.replicates(both, rows)
-    drawn = [{name: replicates[f"{side} {name}"] for name in each(rows)} for side, each in enumerate(figures)]
-    if of_confusion is not None:
-        drawn = [{name: of(each["confusion"]) for name, of in of_confusion.items()} for each in drawn]
-    return {name: verdict(name, drawn[0][name], drawn[1][name], len(rows)) for name in drawn[0]}
+    drawn: list[Mapping[str, np.ndarray]] = [
+        {name: replicates[f"{side} {name}"] for name in each(rows)} for side, each in enumerate(figures)
+    ]
+    if derived is not None:
+        drawn = [derived(each) for each in drawn]
+    return {name: verdict(name, drawn[0][name], drawn[1][name], len(rows)) for name in drawn[0] if name in drawn[1]}
 
 
 def verdict(name: str, first: np.ndarray, second: np.ndarray, n: int) -> dict[str, Any]:
@@ -162,13 +195,13 @@ def _by_group(
     figures: list[Figures],
     partitions: Mapping[str, Partition],
     known: np.ndarray,
-    of_confusion: Functions | None = None,
+    derived: Derived | None = None,
 ) -> dict[str, Any]:
     return {
         by: {
             name: {"n": len(rows), "suppressed": True}
             if len(rows) < FEWEST
-            else {"n": len(rows), **_differences(boot, figures, rows, of_confusion)}
+            else {"n": len(rows), **_differences(boot, figures, rows, derived)}
             for name, rows in partition.groups(known)
         }
         for by, partition in partitions.items()

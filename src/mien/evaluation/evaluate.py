@@ -22,6 +22,8 @@ from mien.evaluation.predictions import (
     predict_split,
     predictions_table,
 )
+from mien.evaluation.probe import source_probe, sources_of
+from mien.evaluation.tiles import tiles
 from mien.evaluation.worst import by_tag, worst_faces
 from mien.faces import SPLITS
 from mien.files import write_json
@@ -62,7 +64,7 @@ def calibrate(
     Returns the outputs it was fitted on, so that the split need not be passed through the network again.
     """
     part = manifest.split(split)
-    raw = predict_split(estimator, part, batch=batch, device=device, workers=_workers(workers), show=show)
+    raw = _predict(estimator, part, device=device, batch=batch, workers=workers, show=show)
     estimator.states = fit_states(estimator, raw, part)
     estimator.calibrated_on = calibration_mark(manifest, split)
     return raw
@@ -81,11 +83,14 @@ def evaluate_model(
     seed: int = 0,
     show: bool = True,
     raw: Raw | None = None,
+    grid: int = 0,
 ) -> Evaluation:
     """Judge `estimator` on `split` of `manifest` (all: every face) and write what was found to `folder`.
 
     Writes `predictions.<split>.parquet`, `metrics.<split>.json`, `report.<split>.html` (and `report.html`,
-    the same for the split judged last), and `error_analysis.png` and `worst_predictions.png` in `figures/`.
+    the same for the split judged last), and in `figures/` what the tasks give: `error_analysis.png` and
+    `worst_predictions.png` of age, `confusion_expression.png`, `curves_expression.png`, `affect_plane.png`, and with
+    `grid` > 0 `grid.png`, so many faces that the model was right and wrong about.
 
     Raises:
         MienError: see `judge_model`.
@@ -106,7 +111,8 @@ def evaluate_model(
     write_json(folder / f"metrics.{split}.json", metrics)
     terms = estimator.card.get("terms") or ()
     terms = [terms] if isinstance(terms, str) else terms
-    return Evaluation(metrics, predictions, write_report(metrics, predictions, images, folder, terms))
+    shown = tiles(predictions, manifest.pictures(), grid, seed)
+    return Evaluation(metrics, predictions, write_report(metrics, predictions, images, folder, terms, shown))
 
 
 def judge_model(
@@ -135,7 +141,7 @@ def judge_model(
     """
     part = manifest.split(split)
     if raw is None:
-        raw = predict_split(estimator, part, batch=batch, device=device, workers=_workers(workers), show=show)
+        raw = _predict(estimator, part, device=device, batch=batch, workers=workers, show=show)
     crossfit = calibrated_on(estimator, manifest, split)
     columns = decode(estimator, raw, part, crossfit)
     paths = part.strings("path")
@@ -154,6 +160,10 @@ def judge_model(
     counts = training_counts(estimator, manifest)
     metrics = judge(predictions, resamples=resamples, seed=seed, training_counts=counts)
     metrics["about"] = about
+    sources = sources_of(part)
+    if sources is not None and raw.features is not None:
+        groups_of = predictions.groups()
+        about["source_probe"] = source_probe(raw.features, sources[raw.rows], groups_of, resamples, seed)
     images: list[np.ndarray | None] = []
     if "mae" in metrics.get("age", {}):
         pictures = manifest.pictures()
@@ -163,6 +173,22 @@ def judge_model(
             predictions, pictures, landmarks, resamples=resamples, seed=seed, show=show
         )
     return metrics, predictions, images
+
+
+def _predict(
+    estimator: Estimator,
+    part: Manifest,
+    *,
+    device: str | torch.device,
+    batch: int,
+    workers: int | None,
+    show: bool,
+) -> Raw:
+    """What the network puts out; with the features where there are data sets to tell apart by them."""
+    features = sources_of(part) is not None
+    return predict_split(
+        estimator, part, batch=batch, device=device, workers=_workers(workers), show=show, features=features
+    )
 
 
 def training_counts(estimator: Estimator, manifest: Manifest) -> dict[str, dict[str, int]]:

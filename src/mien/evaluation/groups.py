@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ FEWEST = 30
 FEWEST_IN_BIN = 10
 #: Between the two names of a crossing and of its groups: `gender x race`, `Male x White`.
 CROSS = " x "
+#: Partitions between whose groups gaps are told.
+COMPARED = ("gender", "race", f"gender{CROSS}race")
 #: `rows -> {name: figure}`: the figures of the faces `rows`, to be bootstrapped.
 Figures = Callable[[np.ndarray], Mapping[str, Figure]]
 
@@ -59,6 +62,18 @@ def partitions(age_low: np.ndarray, age_high: np.ndarray, gender: np.ndarray, ra
         f"gender{CROSS}age_bin": genders.cross(bins),
     }
     return {name: partition for name, partition in found.items() if (partition.codes >= 0).any()}
+
+
+def pair_figures(
+    true: np.ndarray, predicted: np.ndarray, functions: Mapping[str, Callable[..., np.ndarray]]
+) -> Figures:
+    """`functions` of (true, predicted, weights) as figures of any rows of these numbers, (N,) each."""
+
+    def figures(rows: np.ndarray) -> Mapping[str, Figure]:
+        t, p = true[rows], predicted[rows]
+        return {name: partial(function, t, p) for name, function in functions.items()}
+
+    return figures
 
 
 def counts(found: Mapping[str, Partition]) -> dict[str, dict[str, int]]:

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mien.evaluation.affect import CONTINUOUS
+from mien.evaluation.classes import probabilities
 from mien.evaluation.predictions import Predictions
 from mien.evaluation.worst import exact_rows
+from mien.faces import EXPRESSIONS, VOCABULARIES
 from mien.files import write_text
 
 if TYPE_CHECKING:
@@ -22,8 +25,10 @@ def write_report(
     images: Sequence[np.ndarray | None],
     folder: Path,
     terms: Sequence[str] = (),
+    tiles: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
-    """Write the figures and the page of an evaluation; `images` are the worst faces'. Returns the page."""
+    """Write the figures and the page of an evaluation; `images` are the worst faces', `tiles` those of
+    `tiles.tiles`. Returns the page."""
     from mien.report import figures as draw
     from mien.report.pages import evaluation_page
 
@@ -32,14 +37,14 @@ def write_report(
         {**face, "image": image, "truth": face["true"], "prediction": face["predicted"]}
         for face, image in zip(age.get("worst", []), images, strict=True)
     ]
-    figures: dict[str, Figure] = {
-        "dataset_analysis": draw.dataset_analysis(
+    figures: dict[str, Figure] = {}
+    if any(predictions.has(f"true_{name}") for name in ("age_low", "gender", "race")):
+        figures["dataset_analysis"] = draw.dataset_analysis(
             predictions.numbers("true_age_low"),
             predictions.numbers("true_age_high"),
             predictions.strings("true_gender"),
             predictions.strings("true_race"),
         )
-    }
     if "mae" in age:
         rows = exact_rows(predictions)
         true, predicted = predictions.numbers("true_age_low")[rows], predictions.numbers("age")[rows]
@@ -65,6 +70,24 @@ def write_report(
             labelled = np.array([value is not None for value in predictions.strings(f"true_{name}")])
             confidence = np.where(labelled, predictions.numbers(f"{name}_p"), np.nan)
             figures[f"reliability_{name}"] = draw.reliability(confidence, right)
+        if "auroc" in part and name in VOCABULARIES:
+            scores = probabilities(predictions, name, VOCABULARIES[name])
+            true = predictions.codes(f"true_{name}", VOCABULARIES[name])
+            if scores is not None and len(VOCABULARIES[name]) > 2:
+                figures[f"curves_{name}"] = draw.class_curves(true, scores, VOCABULARIES[name], name.capitalize())
+    if all(name in metrics for name in CONTINUOUS):
+        figures["affect_plane"] = draw.affect_plane(
+            np.stack([predictions.numbers(f"true_{name}") for name in CONTINUOUS], axis=1),
+            np.stack([predictions.numbers(name) for name in CONTINUOUS], axis=1),
+            predictions.codes("true_expression", EXPRESSIONS),
+        )
+        draw.save(figures["affect_plane"], folder / "figures" / "affect_plane.png")
+    if "confusion_expression" in figures:
+        draw.save(figures["confusion_expression"], folder / "figures" / "confusion_expression.png")
+        if "curves_expression" in figures:
+            draw.save(figures["curves_expression"], folder / "figures" / "curves_expression.png")
+    if tiles:
+        draw.save(draw.right_and_wrong(tiles), folder / "figures" / "grid.png")
     facts = {
         "Model": about["model"],
         "Faces": f"{about['faces']:,} of split {about['split']!r}, {about['groups']:,} independent groups",
@@ -73,7 +96,7 @@ def write_report(
         "Intervals": f"95 %, bootstrap of {about['resamples']:,} resamples by group",
         "Manifest": about["manifest"],
     }
-    page = evaluation_page(metrics, figures, worst, facts, terms)
+    page = evaluation_page(metrics, figures, worst, facts, terms, tiles)
     report = folder / f"report.{about['split']}.html"
     write_text(report, page)
     write_text(folder / "report.html", page)

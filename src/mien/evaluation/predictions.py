@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from mien.errors import MienError
 from mien.evaluation.groups import Partition, partitions
-from mien.faces import GENDERS, RACES, VOCABULARIES
+from mien.faces import GENDERS, RACES, VOCABULARIES, VOTES
 from mien.files import whole
 from mien.progress import Progress
 
@@ -119,14 +119,28 @@ class Predictions:
         numbers[alone] = start + np.arange(int(alone.sum()))
         return numbers
 
+    def votes(self) -> np.ndarray:
+        """(N, 10) float64: how many raters said each of `faces.VOTES`; rows of NaN where nobody voted."""
+        votes = np.full((len(self), len(VOTES)), np.nan)
+        if "true_expression_votes" in self.table.column_names:
+            column = self.table["true_expression_votes"].combine_chunks()
+            voted = column.is_valid().to_numpy(zero_copy_only=False)
+            flat = column.drop_null().flatten().to_numpy(zero_copy_only=False)
+            votes[voted] = flat.reshape(-1, len(VOTES))
+        return votes
+
     def partitions(self) -> dict[str, Partition]:
-        """The groups of faces by their true labels."""
-        return partitions(
+        """The groups of faces by their true labels, and by data set where there are several."""
+        found = partitions(
             self.numbers("true_age_low"),
             self.numbers("true_age_high"),
             self.codes("true_gender", GENDERS),
             self.codes("true_race", RACES),
         )
+        sources = sorted({name for name in self.strings("source") if name is not None})
+        if len(sources) > 1:
+            found["source"] = Partition(self.codes("source", sources), tuple(sources))
+        return found
 
 
 @dataclass
@@ -134,12 +148,14 @@ class Raw:
     """What a network put out for the faces of a manifest, before decoding.
 
     `outputs` is `{task: {output: (n, ...)}}` on the CPU, `rows` (n,) int64 the faces' rows in the manifest,
-    `rejected` the rows that could not be read, with the reason.
+    `rejected` the rows that could not be read, with the reason. `features` is (n, F) float32, what the heads saw,
+    where that was asked for.
     """
 
     outputs: dict[str, Outputs]
     rows: np.ndarray
     rejected: dict[int, str]
+    features: np.ndarray | None = None
 
 
 def predict_split(
@@ -150,8 +166,9 @@ def predict_split(
     device: str | torch.device = "cpu",
     workers: int = 0,
     show: bool = True,
+    features: bool = False,
 ) -> Raw:
-    """Run `estimator` over every face of `manifest` (one split, say), in order.
+    """Run `estimator` over every face of `manifest` (one split, say), in order; `features`: keep those too.
 
     Raises:
         MienError: the faces are in another crop than the model's, or none can be read.
@@ -165,11 +182,16 @@ def predict_split(
     loader = FaceLoader(manifest, {}, estimator.input_size, batch, workers=workers)
     kept: dict[str, dict[str, list[torch.Tensor]]] = {}
     rows: list[np.ndarray] = []
+    seen: list[np.ndarray] = []
+    watch = estimator.dropout.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].float().cpu().numpy()) if features else None
+    )
     training = estimator.training
     estimator.to(device).eval()
-    with torch.inference_mode(), Progress(len(manifest), "faces", "predict", show) as progress:
+    with torch.inference_mode(), watch, Progress(len(manifest), "faces", "predict", show) as progress:
         for faces in loader.epoch():
-            outputs = estimator(faces.images.to(device))
+            faces = faces.to(device)
+            outputs = estimator(faces.images, faces.landmarks)
             for task, named in outputs.items():
                 for name, value in named.items():
                     kept.setdefault(task, {}).setdefault(name, []).append(value.float().cpu())
@@ -180,7 +202,7 @@ def predict_split(
         reason = next(iter(loader.rejected.values()), "the manifest is empty")
         raise MienError(f"none of the {len(manifest)} faces can be read; the first: {reason}")
     outputs = {task: {name: torch.cat(values) for name, values in named.items()} for task, named in kept.items()}
-    return Raw(outputs, np.concatenate(rows), dict(loader.rejected))
+    return Raw(outputs, np.concatenate(rows), dict(loader.rejected), np.concatenate(seen) if features else None)
 
 
 def fit_states(estimator: Estimator, raw: Raw, manifest: Manifest) -> dict[str, State]:
@@ -282,6 +304,8 @@ def predictions_table(
     for name in VOCABULARIES:
         if manifest.has(name):
             table[f"true_{name}"] = pa.array(faces.strings(name), pa.string())
+    if manifest.has("expression_votes"):
+        table["true_expression_votes"] = faces.table["expression_votes"]
     for name, values in columns.items():
         floating = values.dtype.kind == "f"
         table[name] = pa.array(values.astype(np.float32)) if floating else pa.array(values, pa.string())

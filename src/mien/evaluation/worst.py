@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mien.errors import PictureError
-from mien.evaluation.groups import FEWEST
-from mien.evaluation.judge import AGE_FIGURES, GROUP_FIGURES, age_figures
+from mien.evaluation.groups import FEWEST, pair_figures
+from mien.evaluation.judge import AGE_FIGURES, GROUP_FIGURES
 from mien.evaluation.predictions import Predictions
 from mien.metrics.bootstrap import Bootstrap
 from mien.progress import track
@@ -123,7 +123,7 @@ def by_tag(
         for tag in tags_of(true[row], image, points) or [UNTAGGED]:
             members.setdefault(tag, []).append(row)
     boot = Bootstrap(predictions.groups(), resamples, seed)
-    figures = age_figures(true, predicted, {name: AGE_FIGURES[name] for name in GROUP_FIGURES})
+    figures = pair_figures(true, predicted, {name: AGE_FIGURES[name] for name in GROUP_FIGURES})
     table: dict[str, dict[str, Any]] = {}
     for tag in sorted(members, key=lambda tag: (tag == UNTAGGED, -len(members[tag]), tag)):
         chosen = np.array(members[tag])

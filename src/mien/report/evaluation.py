@@ -7,9 +7,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from mien.report.explain import DEFINITIONS, LIMITS, summary
+from mien.report import affect
+from mien.report.explain import DEFINITIONS, LIMITS, OF_AGE, summary
 from mien.report.html import Card, Page, Picture
-from mien.report.numbers import DASH, count, number, share, size, suppressed, years
+from mien.report.numbers import count, number, share, size, suppressed, years
 from mien.report.style import words
 
 Figures = Mapping[str, Figure]
@@ -23,6 +24,16 @@ AGE_COLUMNS = (
     ("width", "width90", lambda value: years(value, 1)),
 )
 CLASS_COLUMNS = (("accuracy", "accuracy", share), ("macro F1", "macro_f1", share))
+#: Rows of the table of a task with classes: name, key, how it is written.
+CLASS_ROWS = (
+    ("Accuracy", "accuracy", share),
+    ("Macro F1", "macro_f1", share),
+    ("Cohen's kappa", "kappa", lambda value: years(value, 3)),
+    ("Krippendorff's alpha", "alpha", lambda value: years(value, 3)),
+    ("AUROC, mean over classes", "auroc", lambda value: years(value, 3)),
+    ("AUPR, mean over classes", "aupr", lambda value: years(value, 3)),
+    ("ECE", "ece", share),
+)
 #: Rows of the table of all age figures: name, key, how it is written.
 AGE_ROWS = (
     ("MAE (years)", "mae", years),
@@ -44,6 +55,8 @@ CAPTIONS = {
     "interval_calibration": "Intervals of every level: what they promise and what they hold.",
     "training_history": "Training: losses, figures on the faces that choose the weights, learning rate.",
     "dataset_analysis": "The faces judged.",
+    "affect_plane": "Where faces are, and where the model puts them: arrows run from the truth to the prediction, in "
+    "the colours of the expressions.",
 }
 
 
@@ -53,6 +66,7 @@ def evaluation_page(
     worst: Sequence[Mapping[str, Any]] = (),
     facts: Mapping[str, Any] | None = None,
     terms: Sequence[str] = (),
+    tiles: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The report of an evaluation as one HTML file.
 
@@ -64,20 +78,23 @@ def evaluation_page(
             "prediction", "low", "high": years, "tags": [...], "path"}`; only the first three are needed.
         facts: what was judged, in order: model, faces, split, date, calibration ...; shown as it is.
         terms: lines on the terms of the model and the data.
+        tiles: faces that the model was right and wrong about: `{"image": (3, H, W) uint8 or None, "right",
+            "title", "lines"}`.
     """
     facts = dict(facts or {})
     model = next((value for name, value in facts.items() if name.lower() == "model"), None)
     page = Page(
         f"Evaluation of {model}" if model else "Evaluation",
-        "How well it tells age, for whom, and how far to trust it",
+        "What it gets right, for whom, and how far to trust it",
     )
     left = dict(figures)
     age = metrics.get("age") or {}
     tasks = {name: part for name, part in metrics.items() if isinstance(part, Mapping) and "classes" in part}
+    continuous = {name: part for name, part in metrics.items() if affect.is_continuous(part)}
 
     page.heading("In short")
-    page.cards(_cards(age, tasks))
-    page.points(summary(metrics))
+    page.cards([*_cards(age, tasks), *affect.cards(continuous)])
+    page.points([*summary(metrics), *affect.sentences(metrics)])
     page.heading("What was judged")
     page.facts(facts)
     _figure(page, left, "dataset_analysis")
@@ -91,6 +108,19 @@ def evaluation_page(
         _how_sure(page, age, left)
     for name, part in tasks.items():
         _classes(page, name, part, left)
+    if continuous:
+        page.heading("Valence and arousal" if len(continuous) > 1 else next(iter(continuous)).capitalize())
+        affect.continuous(page, continuous)
+        _figure(page, left, "affect_plane")
+        for name, part in continuous.items():
+            for key, table in _groupings(part).items():
+                with page.details(f"{name.capitalize()} by {words(key)}"):
+                    _group_table(page, table, affect.COLUMNS)
+    if tiles:
+        affect.tiles(page, tiles)
+    probe = (metrics.get("about") or {}).get("source_probe")
+    if probe:
+        affect.source_probe(page, probe)
     if worst or "worst_predictions" in left:
         _worst(page, worst, left)
     if "training_history" in left:
@@ -101,9 +131,12 @@ def evaluation_page(
         for name in list(left):
             _figure(page, left, name)
     page.heading("How to read this page")
-    page.facts(DEFINITIONS)
+    felt = continuous or "expression" in tasks
+    aged = number(age.get("mae")).known
+    known = {name: text for name, text in DEFINITIONS.items() if aged or name not in OF_AGE}
+    page.facts({**known, **affect.DEFINITIONS} if felt else known)
     page.heading("Terms and limits")
-    page.points([*terms, *LIMITS])
+    page.points([*terms, *LIMITS, *(affect.LIMITS if felt else ())])
     return page.html()
 
 
@@ -150,7 +183,7 @@ def _age_table(page: Page, age: Mapping[str, Any]) -> None:
 
 
 def _for_whom(page: Page, age: Mapping[str, Any], figures: dict[str, Figure]) -> None:
-    groups = dict(age.get("groups") or {})
+    groups = _groupings(age)
     tags = groups.pop("tag", None) or age.get("tags")
     groups.pop("predicted_age", None)
     if groups:
@@ -208,20 +241,21 @@ def _classes(page: Page, name: str, part: Mapping[str, Any], figures: dict[str, 
     page.heading(name.capitalize())
     majority = part.get("majority") or {}
     rows = [
-        (
-            "Accuracy",
-            share(part["accuracy"]),
-            share(number(majority.get("accuracy")).value) if majority else None,
-        ),
-        ("Macro F1", share(part.get("macro_f1")), ""),
-        ("ECE", share(part.get("ece")), ""),
+        (label, write(part[key]), write(number(majority[key]).value) if key in majority else "")
+        for label, key, write in CLASS_ROWS
+        if number(part.get(key)).known
     ]
-    rows += [(f"Found of {word}", share(value), "") for word, value in (part.get("recall") or {}).items()]
     always = f"always {majority['class']}" if majority.get("class") else "majority class"
-    page.table(("", "this model", always), [row for row in rows if row[1] != DASH])
-    for kind in ("confusion", "reliability"):
+    page.table(("", "this model", always), rows)
+    page.note(f"n {count(size(part) or number(part['accuracy']).n)} faces; [low, high]: 95 % interval.")
+    affect.undefined(page, name, part)
+    for kind in ("confusion", "curves", "reliability"):
         _figure(page, figures, f"{kind}_{name}")
-    for key, table in (part.get("groups") or {}).items():
+    if part.get("per_class"):
+        affect.per_class(page, name, part["per_class"])
+    if part.get("raters"):
+        affect.raters(page, part["raters"])
+    for key, table in _groupings(part).items():
         with page.details(f"{name.capitalize()} by {words(key)}"):
             _group_table(page, table, CLASS_COLUMNS)
 
@@ -245,6 +279,12 @@ def _group_table(page: Page, groups: Mapping[str, Any], columns: Sequence[tuple[
         rows.append(row)
     heads = ["group", "n", *(["trained on"] if trained else []), *(head for head, _, _ in shown)]
     page.table(heads, rows)
+
+
+def _groupings(part: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of groups that hold any; without that of data sets where all labelled faces are of one."""
+    tables = part.get("groups") or {}
+    return {key: table for key, table in tables.items() if len(table) > (key == "source")}
 
 
 def _get(group: Any, key: str) -> Any:
@@ -279,6 +319,8 @@ def _figure(page: Page, figures: dict[str, Figure], name: str) -> None:
     caption = CAPTIONS.get(name, "")
     if kind == "confusion":
         caption = f"True {task} in rows, predicted in columns: share of the row, and faces."
+    elif kind == "curves":
+        caption = f"Each {task} against the rest, by its probability; the legends give the areas."
     elif kind == "reliability":
         caption = f"How often a predicted {task} is right, by the probability given to it."
     page.figure(figure, caption, alt=caption or name.replace("_", " "))

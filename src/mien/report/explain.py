@@ -31,8 +31,20 @@ DEFINITIONS = {
     "Width": "Mean width of those intervals in years: the narrower, the more they say.",
     "Accuracy": "Share of faces given their true class.",
     "Macro F1": "Mean over classes of 2PR/(P + R), with precision P and recall R: every class counts alike.",
+    "Cohen's kappa": "(p − c) / (1 − c): accuracy p above the agreement c that the two columns' frequencies give by "
+    "chance; 1 is perfect, 0 is chance.",
+    "Krippendorff's alpha": "1 − observed / expected disagreement, nominal, labels and predictions as two raters.",
+    "AUROC": "Chance that a face of the class gets a higher probability of it than a face of another: one class "
+    "against the rest, mean over the classes that occur; 0.5 is chance.",
+    "AUPR": "Average precision Σ (Rₖ − Rₖ₋₁) Pₖ over thresholds, likewise; chance is the share of the class.",
     "ECE": "Expected calibration error: mean distance of the probability given from how often it is right.",
 }
+
+#: Those that speak of age alone.
+OF_AGE = (
+    *("MAE", "Median error", "RMSE", "Macro MAE", "Bias", "Bias slope", "CS@5", "Constant predictor"),
+    *("Ages made equal", "Coverage", "Width"),
+)
 
 LIMITS = (
     "Age, gender and race are the labels of this data set, given by people or by a file's name: an error may "

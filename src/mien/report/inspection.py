@@ -14,7 +14,10 @@ from mien.report.style import words
 Findings = Mapping[str, Any]
 #: Lines of a list of files on the page; the JSON has them all.
 LISTED = 200
-CAPTIONS = {"dataset_analysis": "Ages given as an interval count in equal parts in each of their years."}
+CAPTIONS = {
+    "dataset_analysis": "Ages given as an interval count in equal parts in each of their years.",
+    "affect_analysis": "Faces whose raters are tied or unsure have no expression, but votes.",
+}
 DEFINITIONS = {
     "Largest : smallest": "The most frequent class against the rarest, in faces. Where it is large, look at "
     "the figures of the rare class on their own.",
@@ -56,6 +59,7 @@ def inspection_page(
         page.facts(facts)
     page.heading("What it holds")
     _counts(page, findings)
+    _feelings(page, findings)
     for key, figure in figures.items():
         page.figure(figure, CAPTIONS.get(key, ""), alt=key.replace("_", " "))
     if findings.get("imbalance"):
@@ -127,6 +131,32 @@ def _counts(page: Page, findings: Findings) -> None:
             rows.pop()
     if rows:
         page.table(("label", "faces with it", "without", "of them"), rows, text_columns=(0, 3))
+
+
+def _feelings(page: Page, findings: Findings) -> None:
+    """Valence and arousal, votes on the expression, landmarks: those that are there."""
+    feelings = findings.get("feelings") or {}
+    if feelings:
+        keys = ("mean", "deviation", "lowest", "highest")
+        rows = [
+            (name, one["count"], one["missing"], *(f"{one[key]:.2f}" for key in keys), one["zero"])
+            for name, one in feelings.items()
+        ]
+        page.table(("", "faces with it", "without", *keys, "exactly 0"), rows)
+    found = []
+    if votes := findings.get("votes"):
+        found.append(
+            f"Faces with votes on their expression: **{count(votes['faces'])}**; tied {count(votes['tied'])}, most "
+            f"raters unsure {count(votes['unsure'])}; on average {share(votes['agreement'])} of the votes agree."
+        )
+    if points := findings.get("landmarks"):
+        line = f"Faces with landmarks: **{count(points['faces'])}**"
+        if points["outside"] is not None:
+            line += f"; some outside the picture {count(points['outside'])}, by more than a tenth of it "
+            line += f"{count(points['far_outside'])}. They are kept as they are"
+        found.append(f"{line}.")
+    if found:
+        page.points(found)
 
 
 def _imbalance(page: Page, imbalance: Findings) -> None:

@@ -7,7 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from mien.report.style import BLUE, DENSITY, INK, MUTED, note, nothing, panel, plain, sheet, shorten, styled
+from mien.metrics import ranking
+from mien.report.style import (
+    BLUE,
+    DENSITY,
+    INK,
+    MUTED,
+    PALETTE,
+    note,
+    nothing,
+    panel,
+    plain,
+    remark,
+    sheet,
+    shorten,
+    styled,
+)
 
 
 @styled
@@ -41,6 +56,41 @@ def confusion(matrix: Sequence[Sequence[float]], classes: Sequence[str], title: 
             label.set(rotation=30, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(classes)), sizes)
     axes.spines[:].set_visible(False)
+    return figure
+
+
+@styled
+def class_curves(true: np.ndarray, scores: np.ndarray, classes: Sequence[str], title: str = "") -> Figure:
+    """ROC and precision-recall curves of each class against the rest, with the area under each.
+
+    `true` is (N,) codes, -1 where missing; `scores` (N, K) probabilities. Classes without a face have no curve.
+    """
+    known = (true >= 0) & np.isfinite(scores).all(axis=1)
+    true, scores = true[known], scores[known]
+    figure = sheet(10.5, 5.7)
+    left, right = figure.subplots(1, 2)
+    there = [code for code in range(len(classes)) if 0 < (true == code).sum() < len(true)]
+    if not there:
+        nothing(left, title or "Curves", "no two classes among the labels")
+        right.axis("off")
+        return figure
+    panel(left, f"{title} ROC".strip(), "false positives (%)", "found (%)")
+    panel(right, f"{title} precision and recall".strip(), "found (%)", "precision (%)")
+    left.plot([0, 100], [0, 100], color=MUTED, lw=1, ls="--")
+    for code in there:
+        positive, score = true == code, scores[:, code]
+        colour, name = PALETTE[code % len(PALETTE)], plain(shorten(classes[code], 16))
+        false, found = ranking.roc_points(positive, score)
+        areas = ranking.auroc(positive, score), ranking.average_precision(positive, score)
+        left.plot(false * 100, found * 100, color=colour, lw=1.5, label=f"{name} {areas[0]:.2f}, {areas[1]:.2f}")
+        recall, precision = ranking.precision_recall_points(positive, score)
+        right.plot(recall * 100, precision * 100, color=colour, lw=1.5)
+    figure.legend(loc="outside lower center", title="areas: ROC, precision and recall", ncols=4, fontsize=8.5)
+    remark(left, "dashed: chance")
+    remark(right, f"chance: the share of the class; n {len(true):,}")
+    for axes in (left, right):
+        axes.set_xlim(0, 101)
+        axes.set_ylim(0, 101)
     return figure
 
 

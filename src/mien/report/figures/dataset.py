@@ -1,15 +1,15 @@
-"""What a set of faces holds: seed 000's six panels."""
+"""What a set of faces holds: seed 000's six panels, and three of what the faces feel."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mien.faces import AGE_BIN_NAMES, AGE_BINS, GENDERS, MAX_AGE, RACES
+from mien.faces import AGE_BIN_NAMES, AGE_BINS, EXPRESSIONS, GENDERS, MAX_AGE, RACES
 from mien.report.numbers import Number
 from mien.report.style import (
     BLUE,
@@ -86,6 +86,50 @@ def dataset_analysis(
     return figure
 
 
+@styled
+def affect_analysis(
+    expression: Iterable[str | int | None],
+    valence: np.ndarray,
+    arousal: np.ndarray,
+    expressions: Sequence[str] = EXPRESSIONS,
+) -> Figure:
+    """Expressions, how valence and arousal are spread, and both together.
+
+    `expression` is (N,) names, or indices into `expressions` with -1 (or None) where missing; `valence` and
+    `arousal` are (N,) in [-1, 1], NaN where missing.
+    """
+    valence, arousal = np.asarray(valence, dtype=np.float64), np.asarray(arousal, dtype=np.float64)
+    figure = sheet(12.5, 4.0)
+    first, second, third = figure.subplots(1, 3)
+    _classes(first, "Expression", codes(expression, expressions), expressions)
+    _feelings(second, {"valence": (valence, BLUE), "arousal": (arousal, ORANGE)})
+    both = ~(np.isnan(valence) | np.isnan(arousal))
+    if both.any():
+        panel(third, "Valence and arousal (faces)", "valence", "arousal", grid="")
+        cells = np.histogram2d(arousal[both], valence[both], bins=20, range=((-1, 1), (-1, 1)))[0]
+        third.imshow(np.sqrt(cells), cmap=DENSITY, origin="lower", extent=(-1, 1, -1, 1), vmin=0)
+        third.axhline(0, color=INK, lw=0.8)
+        third.axvline(0, color=INK, lw=0.8)
+        remark(third, f"n {both.sum():,}; darkest cell: {cells.max():,.0f}")
+    else:
+        nothing(third, "Valence and arousal", "no face carries both")
+    return figure
+
+
+def _feelings(axes: Axes, values: Mapping[str, tuple[np.ndarray, str]]) -> None:
+    known = {name: (one[~np.isnan(one)], colour) for name, (one, colour) in values.items()}
+    known = {name: (one, colour) for name, (one, colour) in known.items() if len(one)}
+    if not known:
+        return nothing(axes, "Valence, arousal", "no face carries either")
+    panel(axes, "Valence, arousal", "from -1 to 1", "faces", grid="y")
+    for name, (one, colour) in known.items():
+        label = f"{name}: n {len(one):,}, mean {one.mean():.2f}"
+        axes.hist(one, bins=40, range=(-1, 1), histtype="stepfilled", color=colour, alpha=0.45, label=plain(label))
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.25)
+    axes.legend(loc="upper left", fontsize=8.5)
+    return None
+
+
 def _bins_of(low: np.ndarray, high: np.ndarray, keep: np.ndarray) -> np.ndarray:
     return by_bin(spread_ages(low[keep], high[keep]))
 
@@ -115,7 +159,7 @@ def _ages(axes: Axes, years: np.ndarray, low: np.ndarray, high: np.ndarray) -> N
 def _classes(axes: Axes, title: str, values: np.ndarray, words: Sequence[str]) -> None:
     known = values[values >= 0]
     if not len(known):
-        return nothing(axes, title, f"no face carries a {title.lower()}")
+        return nothing(axes, title, f"no face carries {'an' if title[0] in 'AEIOU' else 'a'} {title.lower()}")
     panel(axes, title, "share of labelled faces (%)", grid="x")
     counts = np.bincount(known, minlength=len(words))
     rows = [Row(word, Number(n / len(known)), int(n)) for word, n in zip(words, counts, strict=True)]

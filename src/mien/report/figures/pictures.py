@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mien.report.numbers import years
-from mien.report.style import DPI, INK, MUTED, PALE, Sheet, nothing, plain, sheet, shorten, styled
+from mien.report.style import DPI, GREEN, INK, MUTED, ORANGE, PALE, Sheet, nothing, plain, sheet, shorten, styled
 
 Images = Sequence[np.ndarray | None]
 
@@ -45,6 +46,26 @@ def worst_predictions(
 
 
 @styled
+def right_and_wrong(tiles: Sequence[Mapping[str, Any]], columns: int = 6) -> Figure:
+    """Faces that a model was right and wrong about: `truth → prediction` below each, green frames where it was right.
+
+    A tile has `image` ((3, H, W) uint8 or None), `right`, `title` (what decides) and `lines` (the other answers).
+    """
+    captions = ["\n".join([f"{'✓' if tile['right'] else '✗'} {tile['title']}", *tile["lines"]]) for tile in tiles]
+    frames = [GREEN if tile["right"] else ORANGE for tile in tiles]
+    return contact_sheet(
+        [tile["image"] for tile in tiles],
+        captions,
+        columns=columns,
+        title="Right and wrong: truth → prediction",
+        empty="no face has both a label and a prediction",
+        side=2.3,
+        most=max((len(tile["lines"]) for tile in tiles), default=0) + 2,
+        frames=frames,
+    )
+
+
+@styled
 def contact_sheet(
     images: Images,
     captions: Sequence[str],
@@ -52,11 +73,14 @@ def contact_sheet(
     title: str = "",
     empty: str = "no picture to show",
     side: float = 2.0,
+    most: int = 4,
+    frames: Sequence[str] = (),
 ) -> Figure:
     """Pictures in a grid, `columns` a row, `side` inches each, each with its caption below it.
 
     `images` are (3, H, W) or (H, W, 3) uint8 RGB or (H, W) grey; None where a picture cannot be shown. Of a
-    caption's lines the first is dark, the others are muted; long ones are wrapped, four lines are shown.
+    caption's lines the first is dark, the others are muted; long ones are wrapped, `most` lines are shown. `frames`
+    are the colours of the pictures' frames, if they have any.
     """
     if not images:
         figure = sheet(6.0, 2.0)
@@ -64,7 +88,7 @@ def contact_sheet(
         return figure
     columns = max(1, min(columns, len(images)))
     rows = math.ceil(len(images) / columns)
-    wrapped = [_wrap(caption, int(side * 12.5)) for caption in captions]
+    wrapped = [_wrap(caption, int(side * 12.5), most) for caption in captions]
     lines = max((len(text) for text in wrapped), default=0)
     # Places in inches: every picture has the same size and captions never push them about.
     gap, head, foot = 0.16, 0.5 if title else 0.16, 0.165 * lines + 0.2
@@ -77,7 +101,7 @@ def contact_sheet(
         axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.spines[:].set_visible(False)
+        axes.spines[:].set(visible=bool(frames), linewidth=3, color=frames[place] if frames else PALE)
         _picture(axes, image)
         _caption(axes, wrapped[place] if place < len(wrapped) else [])
     if title:
@@ -121,8 +145,8 @@ def _caption(axes: Axes, lines: Sequence[str]) -> None:
         )  # fmt: skip
 
 
-def _wrap(caption: str, width: int) -> list[str]:
+def _wrap(caption: str, width: int, most: int) -> list[str]:
     lines: list[str] = []
     for line in str(caption).splitlines():
         lines += textwrap.wrap(shorten(line, width * 3), width, break_long_words=True) or [""]
-    return lines[:4]
+    return lines[:most]

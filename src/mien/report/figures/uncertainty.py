@@ -81,3 +81,37 @@ def interval_calibration(levels: Sequence[float], observed: Sequence[float], n: 
     axes.set_aspect("equal")
     axes.legend(loc="upper left")
     return figure
+
+
+@styled
+def spread_reliability(std: np.ndarray, error: np.ndarray, bins: int = 10) -> Figure:
+    """How far off ages are against how far off they were said to be: `std` and signed `error`, (N,) years.
+
+    Faces are sorted by `std` into bins of equal size; each bin's root mean squared error has its 95 % bootstrap
+    interval.
+    """
+    figure = sheet(5.2, 4.8)
+    axes = panel(figure.subplots(), "Promised and observed error", "promised (years)", "observed, RMS (years)")
+    known = np.isfinite(std) & np.isfinite(error)
+    std, error = np.asarray(std, dtype=np.float64)[known], np.asarray(error, dtype=np.float64)[known]
+    if len(std) < 2 * bins:
+        nothing(axes, "Promised and observed error", "too few faces")
+        return figure
+    generator = np.random.default_rng(0)
+    promised, seen, below, above = [], [], [], []
+    for rows in np.array_split(np.argsort(std, kind="stable"), bins):
+        squared = error[rows] ** 2
+        drawn = np.sqrt(squared[generator.integers(0, len(rows), (1000, len(rows)))].mean(1))
+        value, (low, high) = float(np.sqrt(squared.mean())), np.percentile(drawn, [2.5, 97.5])
+        promised.append(float(np.sqrt((std[rows] ** 2).mean())))
+        seen.append(value)
+        below.append(max(value - low, 0.0))
+        above.append(max(high - value, 0.0))
+    top = 1.05 * max(*promised, *(np.array(seen) + above))
+    axes.plot([0, top], [0, top], color=INK, lw=1, label="as promised")
+    axes.errorbar(promised, seen, yerr=[below, above], color=BLUE, marker="o", ms=5, lw=1, label=f"n {len(std):,}")
+    axes.set_xlim(0, top)
+    axes.set_ylim(0, top)
+    axes.set_aspect("equal")
+    axes.legend(loc="upper left")
+    return figure

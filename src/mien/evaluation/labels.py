@@ -1,0 +1,234 @@
+"""Which given labels are wrong: what models that never saw a face say of its age, copies that are labelled otherwise,
+ages that hardly anyone reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mien.data.duplicates import Duplicates
+from mien.data.inspection import FAR, Labels
+from mien.data.manifest import Manifest
+from mien.errors import MienError
+from mien.faces import MAX_AGE, VOCABULARIES
+from mien.metrics.weighted import mean_of_known
+
+#: Years above which an age is doubted whatever else is known: a handful of people in a million reach them.
+OLDEST = 105.0
+#: Years that a model's age is never taken to be surer than, and what it counts as where it tells no spread.
+SUREST, UNSURE = 3.0, 6.0
+#: Steps of the expectation-maximisation, and labels that it takes at least.
+STEPS, LEAST = 60, 50
+#: Years over which the distribution of the labels is smoothed.
+SMOOTH = 3
+
+
+@dataclass(frozen=True)
+class Views:
+    """What each of M views says of N faces: `ages` and `stds` are (M, N) years, NaN where it says nothing, or learnt
+    from the face and has no say."""
+
+    names: list[str]
+    ages: np.ndarray
+    stds: np.ndarray
+
+    @classmethod
+    def of(cls, manifest: Manifest, models: Sequence[tuple[str, np.ndarray, np.ndarray]] = ()) -> Views:
+        """The `models`, (name, ages, stds) each, and the experts of `mien relabel` where the manifest has theirs."""
+        found = list(models)
+        if manifest.has("moe_age"):
+            found.append(("experts", manifest.numbers("moe_age"), manifest.numbers("moe_std")))
+        blank = np.zeros((0, len(manifest)))
+        return cls(
+            [name for name, _, _ in found],
+            np.array([ages for _, ages, _ in found], dtype=np.float64) if found else blank,
+            np.array([stds for _, _, stds in found], dtype=np.float64) if found else blank,
+        )
+
+    def together(self) -> tuple[np.ndarray, np.ndarray]:
+        """The mean age over the views that have a say, and its spread: their own and that between them, (N,) each."""
+        age = mean_of_known(self.ages.T)
+        own = np.where(np.isfinite(self.ages), np.nan_to_num(self.stds, nan=UNSURE) ** 2, np.nan)
+        variance = mean_of_known(own.T) + mean_of_known(((self.ages - age) ** 2).T)
+        return age, np.maximum(np.sqrt(variance), SUREST)
+
+
+@dataclass
+class Suspect:
+    """One face whose label is doubted: `score` in [0, 1], why, and what its labels might be instead ("" to drop)."""
+
+    row: int
+    score: float
+    evidence: list[str]
+    corrections: dict[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """What the ages told by models say of the labels, (N,) each, NaN where there is no telling.
+
+    `wrong` is the probability that a label was put at random instead of for this face, `age` what the models say,
+    `scale` how far off they usually are for such faces (years), `share` the share of labels so put.
+    """
+
+    wrong: np.ndarray
+    age: np.ndarray
+    scale: np.ndarray
+    share: float
+
+
+def doubt(low: np.ndarray, high: np.ndarray, views: Views) -> Doubts:
+    """How likely each label, an interval `low` to `high` in years, is none of its face's.
+
+    Labels are taken for a mixture: right ones lie around the models' age as a Laplace density says whose scale is in
+    proportion to the models' spread; wrong ones are drawn from all labels. Share and scale are fitted by expectation
+    maximisation, so a set with few wrong labels needs more evidence for each of them.
+    """
+    age, std = views.together() if len(views.names) else (np.full(len(low), np.nan), np.full(len(low), np.nan))
+    off = np.maximum(np.maximum(low - age, age - high), 0.0)
+    known = np.isfinite(off)
+    wrong, scale = np.full(len(low), np.nan), np.full(len(low), np.nan)
+    if known.sum() < LEAST:
+        return Doubts(wrong, age, scale, 0.0)
+    middle, r, s = ((low + high) / 2)[known], off[known], std[known]
+    anywhere = _density(middle)[np.clip(np.round(middle), 0, MAX_AGE).astype(int)]
+    factor, share = float(np.median(r / s) / np.log(2)), 0.1
+    factor = max(factor, 1e-3)
+    for _ in range(STEPS):
+        b = factor * s
+        right = (1 - share) * np.exp(-r / b) / (2 * b)
+        by_chance = share * anywhere
+        posterior = by_chance / (by_chance + right)
+        share = float(np.clip(posterior.mean(), 1e-4, 0.9))
+        factor = max(float(((1 - posterior) * r / s).sum() / (1 - posterior).sum()), 1e-3)
+    wrong[known], scale[known] = posterior, factor * s
+    return Doubts(wrong, age, scale, share)
+
+
+def audit_labels(
+    manifest: Manifest, views: Views, doubts: Doubts, duplicates: Duplicates | None = None
+) -> list[Suspect]:
+    """Every face with some evidence against a label, the most doubtful first; `doubts` is what `views` say of ages."""
+    labels = Labels(manifest)
+    low, high = labels.low.astype(np.float64), labels.high.astype(np.float64)
+    found: dict[int, Suspect] = {}
+
+    def of(row: int) -> Suspect:
+        return found.setdefault(row, Suspect(row, 0.0, []))
+
+    for row in np.flatnonzero(np.nan_to_num(doubts.wrong) > 0.01).tolist():
+        suspect = of(row)
+        suspect.score = float(doubts.wrong[row])
+        said = ", ".join(
+            f"{name} {views.ages[i, row]:.0f}" for i, name in enumerate(views.names) if _says(views, i, row)
+        )
+        suspect.evidence.append(
+            f"labelled {_years(low[row], high[row])}, judged {doubts.age[row]:.0f} "
+            f"(usually off by {doubts.scale[row]:.0f}): {said}"
+        )
+        suspect.corrections["age"] = round(float(np.clip(doubts.age[row], 0, MAX_AGE)))
+    if duplicates is not None:
+        identical = duplicates.groups[duplicates.pairs[duplicates.identical, 0]] if len(duplicates.pairs) else []
+        byte_identical = set(np.asarray(identical).tolist())
+        for number, rows in enumerate(duplicates.members()):
+            _copies(rows, labels, doubts, number in byte_identical, of)
+    for row in np.flatnonzero(low > OLDEST).tolist():
+        suspect = of(row)
+        suspect.evidence.append(f"labelled {_years(low[row], high[row])}: hardly anyone grows so old")
+        suspect.score = max(suspect.score, 0.5)
+        suspect.corrections.setdefault("age", "")
+    return sorted(found.values(), key=lambda one: (-one.score, one.row))
+
+
+def _copies(rows: np.ndarray, labels: Labels, doubts: Doubts, identical: bool, of: Any) -> None:
+    """Add what the labels of one picture's copies say against each other: fewer copies, and models, agree with them."""
+    differ = labels.differ(rows)
+    kind = "byte-identical" if identical else "nearly the same"
+    if "age" in differ:
+        known = rows[~np.isnan(labels.low[rows])]
+        middle = ((labels.low + labels.high) / 2)[known].astype(np.float64)
+        alike = (np.abs(middle[:, None] - middle[None]) <= (0.5 if identical else FAR)).mean(1)
+        ages, scales = doubts.age[known], doubts.scale[known]
+        told = np.isfinite(ages) & np.isfinite(scales)
+        if told.any():  # the same picture: one age for all copies
+            age, scale = ages[told].mean(), scales[told].mean()
+            alike = alike * (np.exp(-np.abs(middle - age) / scale) + 1e-6)
+        distinct = {value: alike[middle == value][0] for value in np.unique(middle)}
+        right = np.array([distinct[value] for value in middle]) / sum(distinct.values())
+        weight = 1.0 if identical else min(differ["age"] / FAR, 1.0)
+        best = middle[int(np.argmax(right))]
+        decided = float(np.max(right)) > 0.6
+        others = ", ".join(f"{value:g}" for value in np.unique(middle))
+        for row, share in zip(known.tolist(), right.tolist(), strict=True):
+            suspect = of(row)
+            suspect.evidence.append(f"{kind} pictures are labelled {others} years")
+            suspect.score = max(suspect.score, weight * (1 - share))
+            own = (labels.low[row] + labels.high[row]) / 2
+            suspect.corrections["age"] = round(float(best), 2) if decided and abs(best - own) > 0.5 else ""
+    for name, words in differ.items():
+        if name == "age":
+            continue
+        codes = labels.words[name]
+        known = rows[codes[rows] >= 0]
+        counts = np.bincount(codes[known], minlength=len(VOCABULARIES[name]))
+        for row in known.tolist():
+            suspect = of(row)
+            suspect.evidence.append(f"{kind} pictures are labelled {', '.join(words)}")
+            suspect.score = max(suspect.score, 1 - counts[codes[row]] / len(known))
+            top = np.flatnonzero(counts == counts.max())
+            if len(top) > 1:
+                suspect.corrections[name] = ""
+            elif top[0] != codes[row]:
+                suspect.corrections[name] = VOCABULARIES[name][top[0]]
+
+
+def corrections(suspects: Sequence[Suspect], paths: np.ndarray, threshold: float) -> list[tuple[str, str, str]]:
+    """Rows path, column, value of the faces whose score is `threshold` or more, as `mien prepare --corrections` takes
+    them; an empty value drops the label."""
+    return [
+        (paths[one.row], column, f"{value:g}" if isinstance(value, (int, float)) else value)
+        for one in suspects
+        if one.score >= threshold
+        for column, value in one.corrections.items()
+    ]
+
+
+def folds(manifest: Manifest, count: int, seed: int = 0) -> list[Manifest]:
+    """The manifest `count` times, a different part of its faces held out as val each time; groups stay together.
+
+    A tenth of the others is select. A model trained on each has a say on every face between them.
+
+    Raises:
+        MienError: fewer than two folds, or fewer groups than folds.
+    """
+    groups = np.unique(manifest.groups(), return_inverse=True)[1]
+    if not 2 <= count <= groups.max(initial=-1) + 1:
+        raise MienError(
+            f"{count} folds of {groups.max(initial=-1) + 1:,} groups of faces; take 2 or more, no more than these"
+        )
+    draw = np.random.default_rng(seed).permutation(groups.max() + 1)[groups]
+    made = []
+    for fold in range(count):
+        split = np.where(draw % count == fold, 2, np.where((draw // count) % 10 == 0, 1, 0))
+        made.append(manifest.with_columns({"split": split.astype(np.int64)}))
+    return made
+
+
+def _density(middle: np.ndarray) -> np.ndarray:
+    """Share of the labels at each whole year, smoothed; never 0."""
+    counts = np.bincount(np.clip(np.round(middle), 0, MAX_AGE).astype(int), minlength=MAX_AGE + 1) + 0.1
+    kernel = np.ones(2 * SMOOTH + 1) / (2 * SMOOTH + 1)
+    smooth = np.convolve(np.pad(counts, SMOOTH, mode="edge"), kernel, mode="valid")
+    density: np.ndarray = smooth / smooth.sum()
+    return density
+
+
+def _says(views: Views, view: int, row: int) -> bool:
+    return bool(np.isfinite(views.ages[view, row]))
+
+
+def _years(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g}-{high:g}"

@@ -1,0 +1,168 @@
+"""Does a face shifted by some years look so many years older to a judge, and is it the same person otherwise?"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mien.errors import MienError
+from mien.evaluation.codes import Coded, decoded
+from mien.metrics.bootstrap import Bootstrap
+from mien.metrics.identity import cosine
+from mien.metrics.weighted import mean
+from mien.models.beta_vae import BetaVae
+from mien.models.estimator import Estimator
+from mien.models.shift import METHODS, render_shifted, shift
+
+#: Years by which faces are shifted, and the ages of those that are: both ends stay within a life.
+YEARS, BETWEEN = 30.0, (35.0, 65.0)
+#: Labels that a shift in age should leave as they are, as far as the judge tells them.
+KEPT = ("gender", "race", "expression")
+#: Faces shown to the networks at a time, and pairs of one person that are compared, at most.
+BATCH, PAIRS = 64, 2000
+
+
+def judge_shifts(
+    vae: BetaVae,
+    learnt: Coded,
+    judged: Coded,
+    judge: Estimator,
+    boot: Bootstrap,
+    identity: nn.Module | None = None,
+    device: str | torch.device = "cpu",
+) -> dict[str, Any]:
+    """The judged age of faces of 35 to 65 shifted by 30 years both ways, over the shift estimators.
+
+    Vectors are learnt from `learnt`. The judge's own error on the faces as they are and on plain reconstructions
+    stands beside, and the copy of the face as the route that changes nothing. `identity` maps pictures to embeddings;
+    without it no cosine is told. `boot` is over the faces `judged`.
+
+    Raises:
+        MienError: no face of an age between is there.
+    """
+    ages = judged.ages
+    rows = np.flatnonzero((ages >= BETWEEN[0]) & (ages <= BETWEEN[1]))
+    if not len(rows):
+        raise MienError(f"no face between {BETWEEN[0]:g} and {BETWEEN[1]:g} years to shift; take another split")
+    asker = _Asker(judge, identity, device)
+    given = judged.pictures[rows].astype(np.float32) / 255
+    plain, flat = asker.ask(given), asker.ask(decoded(vae, judged, rows, device))
+    result: dict[str, Any] = {
+        "n": len(rows),
+        "years": YEARS,
+        "judge": {
+            "name": judge.name,
+            **boot.estimates(
+                {
+                    "mae": partial(mean, np.abs(plain["age"] - ages[rows])),
+                    "mae_reconstructed": partial(mean, np.abs(flat["age"] - ages[rows])),
+                },
+                rows,
+            ),
+        },
+        "routes": {"copy": _figures(plain, plain, plain, boot, rows)},
+    }
+    if identity is not None:
+        result["same_person"] = same_person(judged, asker)
+    line = nn.functional.normalize(vae.direction.detach().float(), dim=0).cpu().numpy()
+    where = learnt.manifest
+    persons = where.strings("person")
+    for method in METHODS:
+        try:
+            change = shift(
+                method,
+                learnt.codes,
+                learnt.ages,
+                where.codes("gender"),
+                where.codes("race"),
+                np.unique(persons.astype(str), return_inverse=True)[1] if where.has("person") else None,
+                line=line,
+            )
+        except MienError as error:
+            result["routes"][method] = {"reason": str(error)}
+            continue
+        older, younger = (asker.ask(_shifted(vae, judged, rows, years, change, device)) for years in (YEARS, -YEARS))
+        result["routes"][method] = _figures(plain, older, younger, boot, rows)
+    return result
+
+
+def same_person(faces: Coded, asker: _Asker) -> dict[str, Any]:
+    """The mean cosine of two pictures of one person taken 20 to 40 years apart, and how many such pairs there are."""
+    names, ages = faces.manifest.strings("person"), faces.ages
+    pairs: list[tuple[int, int]] = []
+    for name in dict.fromkeys(name for name in names if name is not None):
+        rows = np.flatnonzero((names == name) & ~np.isnan(ages))
+        pairs += [(int(i), int(j)) for i, j in combinations(rows, 2) if 20 <= abs(ages[i] - ages[j]) <= 40]
+        if len(pairs) >= PAIRS:
+            break
+    if not pairs:
+        return {"n": 0, "cosine": float("nan")}
+    first, second = (faces.pictures[[pair[side] for pair in pairs]].astype(np.float32) / 255 for side in (0, 1))
+    return {"n": len(pairs), "cosine": float(np.nanmean(cosine(asker.embed(first), asker.embed(second))))}
+
+
+class _Asker:
+    """Judge and identity network, asked in batches."""
+
+    def __init__(self, judge: Estimator, identity: nn.Module | None, device: str | torch.device) -> None:
+        self.judge, self.identity, self.device = judge, identity, device
+
+    def ask(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns of the judge for (N, 3, S, S) pictures in [0, 1], and `embedding` where it can be told."""
+        parts = []
+        for part in np.array_split(pictures, max(1, -(-len(pictures) // BATCH))):
+            shown = torch.from_numpy(np.rint(part * 255).astype(np.uint8)).to(self.device)
+            parts.append(self.judge.predict(shown))
+        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return found | ({} if self.identity is None else {"embedding": self.embed(pictures)})
+
+    @torch.inference_mode()
+    def embed(self, pictures: np.ndarray) -> np.ndarray:
+        """Embeddings (N, E)."""
+        assert self.identity is not None
+        return np.concatenate(
+            [
+                self.identity(torch.from_numpy(part).to(self.device)).float().cpu().numpy()
+                for part in np.array_split(pictures.astype(np.float32), max(1, -(-len(pictures) // BATCH)))
+            ]
+        )
+
+
+@torch.inference_mode()
+def _shifted(
+    vae: BetaVae, faces: Coded, rows: np.ndarray, years: float, change: np.ndarray, device: str | torch.device
+) -> np.ndarray:
+    parts = []
+    for part in np.array_split(rows, max(1, -(-len(rows) // BATCH))):
+        asked = torch.full((len(part), 1), years, device=device)
+        made = render_shifted(vae, faces.images(part, device), asked, change, faces.told(part, device))
+        parts.append(made[:, 0].float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _figures(
+    plain: dict[str, np.ndarray],
+    older: dict[str, np.ndarray],
+    younger: dict[str, np.ndarray],
+    boot: Bootstrap,
+    rows: np.ndarray,
+) -> dict[str, Any]:
+    up, down = older["age"] - plain["age"], younger["age"] - plain["age"]
+    values = {
+        "slope": (older["age"] - younger["age"]) / (2 * YEARS),
+        "moved_older": up / YEARS,
+        "moved_younger": -down / YEARS,
+        "direction": ((up > 0).astype(float) + (down < 0)) / 2,
+    }
+    for name in KEPT:
+        if name in plain:
+            values[f"{name}_kept"] = ((older[name] == plain[name]).astype(float) + (younger[name] == plain[name])) / 2
+    if "embedding" in plain:
+        cosines = [cosine(plain["embedding"], other["embedding"]) for other in (older, younger)]
+        values["cosine"] = np.nan_to_num((cosines[0] + cosines[1]) / 2)
+    return dict(boot.estimates({name: partial(mean, figure) for name, figure in values.items()}, rows))
