@@ -20,6 +20,7 @@ from mien.objectives.age_transformer import AgeTransformerObjective
 from mien.objectives.ageing import GENDER, SPREAD, TEXT, Ageing
 from mien.objectives.coding import AGE
 from mien.objectives.guides import AgeGuide, IdentityGuide
+from mien.training.batches import training_loader
 from mien.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ def assemble(
     Raises:
         MienError: no training face has an age, or captions and the network's `text` do not go together.
     """
-    from mien.training.run import cut_batch
-
     settings = recipe.age_transformer or AgeTransformerSettings()
     training, select = manifest.split(recipe.data.train), manifest.split(recipe.data.select)
     if not training.has("age_low"):
@@ -49,19 +48,7 @@ def assemble(
     torch.manual_seed(recipe.seed)
     network = AgeTransformer(settings, manifest.crop)
     network.name = recipe.name
-    micro, workers = cut_batch(recipe, accelerator.num_processes)
-    loader = FaceLoader(
-        training,
-        labels_of(recipe, training),
-        network.input_size,
-        micro,
-        augment=recipe.augment,
-        sampling=recipe.sampling,
-        seed=recipe.seed,
-        workers=workers,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    )
+    loader, workers = training_loader(recipe, accelerator, training, labels_of(recipe, training), network.input_size)
     few = evenly(select, recipe.age_transformer_objective.judged)
     judge = FaceLoader(few, labels_of(recipe, few), network.input_size, TOGETHER, workers=min(workers, 1))
     steps = len(loader) // recipe.training.accumulate * recipe.training.epochs

@@ -17,6 +17,7 @@ from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.checkpoint import load_renderer
 from mien.objectives.beta_vae import BetaVaeObjective
 from mien.objectives.coding import AGE, ATTRIBUTES, Tally
+from mien.training.batches import training_loader
 from mien.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ def assemble(
     Raises:
         MienError: no training face has an age, or one of the attributes that the decoder is told.
     """
-    from mien.training.run import cut_batch
-
     settings = recipe.beta_vae or BetaVaeSettings()
     training, select = manifest.split(recipe.data.train), manifest.split(recipe.data.select)
     for column in ("age_low", *settings.attributes):
@@ -44,19 +43,7 @@ def assemble(
     torch.manual_seed(recipe.seed)
     vae = BetaVae(settings, manifest.crop)
     vae.name = recipe.name
-    micro, workers = cut_batch(recipe, accelerator.num_processes)
-    loader = FaceLoader(
-        training,
-        labels_of(vae, training),
-        vae.input_size,
-        micro,
-        augment=recipe.augment,
-        sampling=recipe.sampling,
-        seed=recipe.seed,
-        workers=workers,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    )
+    loader, workers = training_loader(recipe, accelerator, training, labels_of(vae, training), vae.input_size)
     judge = FaceLoader(select, labels_of(vae, select), vae.input_size, 128, workers=min(workers, 1))
     steps = len(loader) // recipe.training.accumulate * recipe.training.epochs
     ages = np.stack([training.numbers("age_low"), training.numbers("age_high")], axis=1)

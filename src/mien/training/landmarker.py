@@ -18,6 +18,7 @@ from mien.files import write_json
 from mien.models.checkpoint import load_landmarker
 from mien.models.landmarker import Landmarker, LandmarkerSettings
 from mien.objectives.landmarker import LandmarkerObjective
+from mien.training.batches import training_loader
 from mien.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ def assemble(
     Raises:
         MienError: the faces are not aligned, or those of a split have no landmarks.
     """
-    from mien.training.run import cut_batch
-
     settings = recipe.landmarker or LandmarkerSettings()
     if manifest.crop.template not in TEMPLATES:
         raise MienError(
@@ -48,20 +47,8 @@ def assemble(
     landmarker = Landmarker(settings, manifest.crop.template)
     landmarker.name = recipe.name
     landmarker.shape.copy_(torch.from_numpy(mean_shape(training, landmarker)))
-    micro, workers = cut_batch(recipe, accelerator.num_processes)
     look = window(recipe.augment, settings, manifest)
-    loader = FaceLoader(
-        training,
-        {},
-        landmarker.input_size,
-        micro,
-        augment=look,
-        sampling=recipe.sampling,
-        seed=recipe.seed,
-        workers=workers,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    )
+    loader, workers = training_loader(recipe, accelerator, training, {}, landmarker.input_size, look)
     # Chosen by faces that are moved as in training, always in the same way, and in the light they have.
     plain = AugmentSettings(scale=look.scale, shift=look.shift, rotation=look.rotation)
     judge = FaceLoader(

@@ -27,6 +27,7 @@ from mien.objectives.base import Objective
 from mien.objectives.estimator import GROUP, EstimatorObjective
 from mien.progress import clock
 from mien.tasks.categorical import CategoricalTask
+from mien.training.batches import training_loader
 from mien.training.loop import estimate, train
 from mien.training.recipe import Recipe
 
@@ -134,40 +135,12 @@ def assemble(
     if recipe.objective.group_dro:
         groups, shares = _groups(training, recipe.objective.group_dro)
         labels[GROUP] = torch.from_numpy(groups)
-    world = accelerator.num_processes
-    micro, workers = cut_batch(recipe, world)
-    loader = FaceLoader(
-        training,
-        labels,
-        estimator.input_size,
-        micro,
-        augment=recipe.augment,
-        sampling=recipe.sampling,
-        seed=recipe.seed,
-        workers=workers,
-        rank=accelerator.process_index,
-        world=world,
-    )
+    loader, workers = training_loader(recipe, accelerator, training, labels, estimator.input_size)
     if estimator.backbone.folded:
         estimator.backbone.unfold(next(loader.epoch()).images)
     judge = FaceLoader(select, encode(estimator, select), estimator.input_size, 128, workers=min(workers, 1))
     objective = EstimatorObjective(estimator, judge, recipe.objective, recipe.model.freeze_backbone, shares)
     return estimator, objective, loader
-
-
-def cut_batch(recipe: Recipe, world: int) -> tuple[int, int]:
-    """Faces of a micro-batch, and processes that read them, for each of `world` processes that train."""
-    micro, uneven = divmod(recipe.training.batch, world * recipe.training.accumulate)
-    if uneven or micro == 0:
-        raise MienError(
-            f"training.batch {recipe.training.batch} cannot be cut into {world} processes x "
-            f"{recipe.training.accumulate} micro-batches; make it a multiple of their product"
-        )
-    workers = recipe.data.workers
-    if workers is None:
-        # One core is left to the network; more than eight readers do not help a single one.
-        workers = max(0, min(8, (os.cpu_count() or 1) // world - 1))
-    return micro, workers
 
 
 def encode(estimator: Estimator, manifest: Manifest) -> dict[str, Tensor]:

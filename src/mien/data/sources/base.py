@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -79,6 +80,18 @@ class Source(ABC):
 def pictures_of(tree: Tree) -> list[str]:
     """Names of the pictures in a tree, sorted."""
     return [name for name in tree.names() if is_picture(name)]
+
+
+def label_files(tree: Tree, beside: Path, names: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
+    """The name and bytes of each label file of these names: those in the tree, else those in the folder `beside`, for
+    many data sets publish pictures and labels apart."""
+    inside = [name for name in tree.names() if names.fullmatch(last_part(name))]
+    for name in inside:
+        yield name, tree.read(name)
+    if not inside:
+        for file in sorted(beside.iterdir()):
+            if names.fullmatch(file.name):
+                yield file.name, file.read_bytes()
 
 
 def last_part(name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mien.data.archives import Tree
-from mien.data.sources.base import Rejected, Source, index_by, last_part, pictures_of, race_labels, word
+from mien.data.sources.base import Rejected, Source, index_by, label_files, last_part, pictures_of, race_labels, word
 from mien.data.sources.tables import Row, read_csv
 from mien.errors import MienError
 from mien.faces import MAX_AGE, Crop, Face
@@ -36,7 +36,7 @@ class FairFace(Source):
     def read(self, tree: Tree, beside: Path) -> Iterator[Face | Rejected]:
         pictures = index_by(pictures_of(tree), _key)
         used: set[str] = set()
-        for file, data in _label_files(tree, beside):
+        for file, data in label_files(tree, beside, LABELS):
             rows = read_csv(data, file)
             rows.need("file", "age", "gender", "race")
             for row in rows:
@@ -100,13 +100,3 @@ def _key(name: str) -> str:
     """`train/7` of any spelling and ending of `FairFace/train/7.jpg`."""
     parts = name.replace("\\", "/").lower().split("/")
     return "/".join([*parts[-2:-1], parts[-1].rsplit(".", 1)[0]])
-
-
-def _label_files(tree: Tree, beside: Path) -> Iterator[tuple[str, bytes]]:
-    inside = [name for name in tree.names() if LABELS.fullmatch(last_part(name))]
-    for name in inside:
-        yield name, tree.read(name)
-    if not inside:  # the published archive holds pictures only; the label files are downloaded one by one
-        for file in sorted(beside.iterdir()):
-            if LABELS.fullmatch(file.name):
-                yield file.name, file.read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -9,12 +10,12 @@ from typing import ClassVar
 import numpy as np
 
 from mien.data.archives import Tree
-from mien.data.sources.base import Rejected, Source, index_by, last_part, pictures_of, plurality, stem
+from mien.data.sources.base import Rejected, Source, index_by, label_files, last_part, pictures_of, plurality, stem
 from mien.data.sources.tables import Row, read_csv
 from mien.errors import MienError
 from mien.faces import Crop, Face
 
-LABELS = "fer2013new.csv"
+LABELS = re.compile(r"fer2013new\.csv", re.IGNORECASE)
 #: The file's columns in the order of `VOTES`; its own order is another.
 COLUMNS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt", "unknown", "NF")
 
@@ -43,12 +44,12 @@ class FERPlus(Source):
 
     @classmethod
     def recognises(cls, names: list[str]) -> bool:
-        return any(last_part(name).lower() == LABELS for name in names)
+        return any(LABELS.fullmatch(last_part(name)) for name in names)
 
     def read(self, tree: Tree, beside: Path) -> Iterator[Face | Rejected]:
         pictures = index_by(pictures_of(tree), stem)
         used: set[str] = set()
-        for file, data in _label_files(tree, beside):
+        for file, data in label_files(tree, beside, LABELS):
             rows = read_csv(data, file)
             rows.need("Image name", *COLUMNS)
             for row in rows:
@@ -88,13 +89,3 @@ def _votes(column: str, row: Row) -> float:
         return float(text or 0)
     except ValueError:
         raise MienError(f"{column} {text!r} is no number of votes") from None
-
-
-def _label_files(tree: Tree, beside: Path) -> Iterator[tuple[str, bytes]]:
-    inside = [name for name in tree.names() if last_part(name).lower() == LABELS]
-    for name in inside:
-        yield name, tree.read(name)
-    if not inside:  # the labels come from elsewhere than the pictures
-        for file in sorted(beside.iterdir()):
-            if file.name.lower() == LABELS:
-                yield file.name, file.read_bytes()

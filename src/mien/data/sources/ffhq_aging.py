@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mien.data.archives import Tree
-from mien.data.sources.base import Rejected, Source, index_by, last_part, pictures_of, word
+from mien.data.sources.base import Rejected, Source, index_by, label_files, last_part, pictures_of, word
 from mien.data.sources.tables import Row, read_csv
 from mien.errors import MienError
 from mien.faces import MAX_AGE, Crop, Face
@@ -56,7 +56,7 @@ class FFHQAging(Source):
     def read(self, tree: Tree, beside: Path) -> Iterator[Face | Rejected]:
         pictures = index_by(pictures_of(tree), _number)
         used: set[str] = set()
-        for file, data in _label_files(tree, beside):
+        for file, data in label_files(tree, beside, LABELS):
             rows = read_csv(data, file)
             rows.need("image_number", "age_group", "gender")
             for row in rows:
@@ -138,13 +138,3 @@ def _number(name: str) -> str:
     """A picture's number without leading zeros, whatever its folder and ending; the name where it has none."""
     text = last_part(name).rsplit(".", 1)[0]
     return str(int(text)) if text.isdecimal() else text
-
-
-def _label_files(tree: Tree, beside: Path) -> Iterator[tuple[str, bytes]]:
-    inside = [name for name in tree.names() if LABELS.fullmatch(last_part(name))]
-    for name in inside:
-        yield name, tree.read(name)
-    if not inside:
-        for file in sorted(beside.iterdir()):
-            if LABELS.fullmatch(file.name):
-                yield file.name, file.read_bytes()
