@@ -8,6 +8,20 @@ and judged on the other: MAE, EMD (the Wasserstein distance between the distribu
 coverage of the 90 % interval, each with its bootstrap interval, and the paired difference of the MAE to the best single
 expert (the best on the judged faces, which favours it). Prints one JSON object; FOLDER gets `fusion.md`, `fusion.json`
 and `reliability.png`. Faces that an expert trained on must be in neither split.
+
+Five experts that differ in network, size, method and data, none of which learns from the splits select, val or test of
+UTKFace (the first is shipped; the others take about an hour together on two cores, by their parameters):
+
+    mien train utkface-age-guide data.faces=utk -o runs/small
+    mien train utkface-regression data.faces=[fairface,fgnet] model.weights=mobilefacenet.safetensors training.epochs=8
+        -o runs/regression
+    mien train utkface-mobile data.faces=utk model.backbone=mobilenetv2_100 model.weights=mobilenet_v2_imagenet.npz
+        model.input_size=96 tasks.age.method=coral tasks.gender=null tasks.race=null training.epochs=4 -o runs/coral
+    mien train utkface-mobile data.faces=[utk,fairface] model.backbone=resnet18 model.input_size=96 training.epochs=8
+        tasks.age.method=mean_variance tasks.gender=null tasks.race=null -o runs/spread
+
+    experts: [{kind: ours, model: face-mobile}, {kind: ours, model: runs/small}, {kind: ours, model: runs/regression},
+              {kind: ours, model: runs/coral}, {kind: ours, model: runs/spread}]
 """
 
 from __future__ import annotations

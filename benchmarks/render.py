@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import time
 
 import torch
 
+from mien.evaluation.ageing.memory import peak
 from mien.faces import Crop
 from mien.models.age_transformer import ANCHORS, AgeTransformer, AgeTransformerSettings
 
@@ -84,14 +84,9 @@ def _timed(network: AgeTransformer, images: torch.Tensor, way: str) -> float:
 
 def _peak(size: int, faces: int, device: str, way: str) -> float:
     network, images = _build(size, faces, device)
-    if images.is_cuda:
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+    with peak(images.device) as memory:
         _render(network, images, way)
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    _render(network, images, way)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    return memory.mib if memory.mib is not None else float("nan")
 
 
 def _peak_apart(size: int, faces: int, device: str, way: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,23 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn") / "faces"
     prepare(DrawnSource(count=240, seed=3, size=32), Path(), folder, seed=3, size=32, show=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def upscaler_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real-ESRGAN's compact network x4, six layers of random weights that make much of what surrounds a pixel."""
+    import torch
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(0)
+    channels = [3, 8, 8, 8, 8, 8, 48]
+    state: dict[str, torch.Tensor] = {}
+    for layer, (before, after) in enumerate(pairwise(channels)):
+        std = 1.4 / (9 * before) ** 0.5
+        state[f"body.{2 * layer}.weight"] = std * torch.randn(after, before, 3, 3, generator=generator)
+        state[f"body.{2 * layer}.bias"] = torch.zeros(after)
+        if layer < 5:
+            state[f"body.{2 * layer + 1}.weight"] = torch.full((after,), 0.25)
+    path = tmp_path_factory.mktemp("weights") / "tiny-x4.safetensors"
+    save_file(state, path)
+    return path

@@ -54,6 +54,8 @@ def test_json_is_one_object_and_nothing_else(tmp_path):
         (["folder", "{tmp}", "--crop", "chop"], "unknown crop 'chop'; did you mean 'chip'?"),
         (["folder", "{tmp}", "--splits", "none.csv"], "no face of"),
         (["drawn", "-n", "0"], "0 drawn faces"),
+        (["drawn", "--match", "colours"], "unknown --match 'colours'; did you mean 'colour'?"),
+        (["drawn", "--thresholds", "{tmp}/none.yaml"], "No such file or directory: "),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(tmp_path, arguments, message):

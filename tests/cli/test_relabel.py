@@ -77,6 +77,8 @@ def test_relabel_fits_writes_and_goes_on(call: Any, drawn: Path, listed: Path, t
         (["--fusion", "mean", "--fit", "x"], "choose one of them"),
         (["--fit", "gone"], "is not there"),
         (["-o", "SAME"], "holds the manifest itself"),
+        (["--engine", "spark"], "unknown engine 'spark'"),
+        (["--address", "10.0.0.1:6379"], "the address 10.0.0.1:6379 is of a Ray cluster, the engine is local"),
     ],
 )
 def test_mistakes_are_one_line(call: Any, drawn: Path, listed: Path, arguments: list[str], message: str) -> None:

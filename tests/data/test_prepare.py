@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mien.data.align import crop_matrix, five_points, move_points, require_view
 from mien.data.archives import open_tree
 from mien.data.drawing.face import draw
 from mien.data.manifest import Manifest
+from mien.data.matching import tone
 from mien.data.pictures import decode, encode
 from mien.data.prepare import prepare
+from mien.data.quality import QualityFilter
 from mien.data.sources import SOURCES
 from mien.data.sources.affect import Affect
 from mien.data.sources.drawn import DrawnSource, sample
@@ -432,3 +435,51 @@ def test_a_corrected_expression_takes_the_votes_away(pack, picture, tmp_path):
     assert manifest.strings("expression_from").tolist() == ["corrected", "votes"]
     assert np.isnan(manifest.votes()[0]).all()
     assert manifest.votes()[1, :3].tolist() == [0, 6, 4]
+
+
+def test_poor_faces_are_refused_listed_and_shown(pack, picture, tmp_path):
+    files = utk(picture)
+    flat = encode(np.full((3, 40, 40), 90, np.uint8))
+    files |= {f"UTKFace/{30 + number}_0_0_{DATE}9.jpg": flat for number in range(3)}
+    out = tmp_path / "out"
+    # Random pictures of 40 px have no skin and no focus: all but these three thresholds are switched off.
+    some = QualityFilter(small=24, grey=0.01, low_contrast=0.1, blur=None, low_resolution=None, dark=None, bright=None)
+    prepared = prepare(UTKFace(), pack("zip", files), out, quality=some, show=False)
+    assert len(prepared.manifest) == 12
+    reasons = listed(out / "rejected.csv")
+    assert set(reasons) == {name for name in files if name.endswith("9.jpg")}
+    assert set(reasons.values()) == {"quality: low contrast, grey (contrast 0 below 0.1; colour 0 below 0.01)"}
+    assert prepared.facts()["reasons"] == {"quality: low contrast, grey": 3}
+    with Image.open(out / "rejected.png") as sheet:
+        assert sheet.width > 300
+    with pytest.raises(MienError, match=r"none of the 15 pictures .* can be used; .*quality: blur, low resolution"):
+        prepare(UTKFace(), tmp_path / "packed.zip", out, quality=QualityFilter(small=41), show=False)
+    assert (out / "rejected.png").exists()
+    prepare(UTKFace(), tmp_path / "packed.zip", out, show=False)
+    assert not (out / "rejected.png").exists()
+
+
+def test_a_cut_face_is_as_small_as_it_was_in_its_photo(fgnet, tmp_path):
+    # 120 px wide in the photo and cut to 200: what counts is what the photo had.
+    only = dict.fromkeys(QualityFilter.model_fields)
+    some = QualityFilter(**{**only, "small": 112})
+    assert not prepare(FGNet(), fgnet, tmp_path / "out", size=200, quality=some, show=False).rejected
+    some = QualityFilter(**{**only, "small": 128})
+    with pytest.raises(MienError, match=r"quality: low resolution \(side 1[12]\d(\.\d+)? below 128\)"):
+        prepare(FGNet(), fgnet, tmp_path / "out", size=200, quality=some, show=False)
+
+
+def test_tones_are_matched_and_written_beside_the_manifest(pack, picture, tmp_path):
+    prepared = prepare(UTKFace(), pack("zip", utk(picture)), tmp_path / "out", matching="light", show=False)
+    manifest = Manifest.open(tmp_path / "out")
+    assert sorted(os.listdir(tmp_path / "out")) == ["faces.parquet", "pictures.zip", "rejected.csv"]
+    assert set(manifest.strings("matched")) == {"light"}
+    assert len(prepared.manifest) == len(manifest) == 12
+    pictures = manifest.pictures()
+    faces = [manifest.face(row) for row in range(12)]
+    lights = [tone(decode(pictures.read(face.path, face.archive))).mean[0] for face in faces]
+    before = [tone(decode(picture(number))).mean[0] for number in range(12)]
+    assert np.ptp(lights) < 3 < np.ptp(before)
+    assert np.median(lights) == pytest.approx(np.median(before), abs=1.5)
+    with pytest.raises(MienError, match="--match light: source drawn draws and labels its light"):
+        prepare(DrawnSource(count=4, size=32), Path(), tmp_path / "drawn", matching="light", show=False)

@@ -1,4 +1,7 @@
-"""Measures follow what was done to a picture; tags name it."""
+"""Measures follow what was done to a picture; tags name it; a filter refuses it."""
+
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageFilter
 from skimage.data import astronaut
 
-from mien.data.quality import TAGS, QualitySettings, measure, tags
+from mien.data.quality import TAGS, QualityFilter, QualitySettings, faults, load_filter, measure, tags
+from mien.errors import MienError
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +79,42 @@ def test_any_picture_has_finite_measures(height: int, width: int, low: int, high
     assert all(np.isfinite(value) and value >= 0 for value in measures.values())
     assert measures["side"] == min(height, width)
     assert set(tags(measures)) <= set(TAGS)
+
+
+def test_a_filter_refuses_with_what_was_measured(photo: Image.Image) -> None:
+    measures = measure(array(photo))
+    assert faults(measures, QualityFilter()) == ""
+    soft = measure(array(photo.filter(ImageFilter.GaussianBlur(6))))
+    assert faults(soft, QualityFilter()).startswith(f"quality: blur (sharpness {round(soft['sharpness'], 4):g} below")
+    assert faults(soft, QualityFilter(blur=None, low_resolution=None)) == ""
+    small = {**measures, "side": 20.0, "colour": 0.001}
+    assert faults(small, QualityFilter()) == "quality: low resolution, grey (side 20 below 32; colour 0.001 below 0.01)"
+    # A filter is further out than the tags: what it refuses has the tag.
+    for name, change in CHANGES.items():
+        found = measure(array(change(photo)))
+        refused = faults(found, QualityFilter()).partition(" (")[0].removeprefix("quality: ")
+        assert set(filter(None, refused.split(", "))) <= set(tags(found)), name
+    for scores, told in (
+        ({"face_score": 3.1}, ""),
+        ({"face_score": float("nan")}, "quality: no sure face (face score none below 1)"),
+        ({"face_score": 3.1, "second_face_score": float("nan")}, ""),
+        ({"second_face_score": 1.5}, "quality: a second face (second face score 1.5 above 0)"),
+    ):
+        assert faults({**measures, **scores}, QualityFilter()) == told
+
+
+def test_a_file_of_thresholds_is_checked(tmp_path: Path) -> None:
+    file = tmp_path / "quality.yaml"
+    file.write_text("blur: 0.02\ngrey: null\n")
+    assert load_filter(file) == QualityFilter(blur=0.02, grey=None)
+    file.write_text("")
+    assert load_filter(file) == QualityFilter()
+    for text, message in (
+        ("blurr: 1", "unknown threshold 'blurr'; did you mean 'blur'?"),
+        ("dark: 3", "dark 3: input should be less than or equal to 1"),
+        ("- 1", "thresholds [1]: input should be a valid dictionary"),
+        ("a: [", "cannot be read as YAML"),
+    ):
+        file.write_text(text)
+        with pytest.raises(MienError, match=re.escape(message)):
+            load_filter(file)

@@ -18,7 +18,8 @@ from mien.cli.console import one_line_errors
 from mien.cli.latents import latents
 from mien.data.manifest import Manifest
 from mien.errors import MienError
-from mien.evaluation.codes import code_faces, coders, factors, rebuilt_figures
+from mien.evaluation.coders import coders, rebuilt_figures
+from mien.evaluation.codes import code_faces, factors
 from mien.evaluation.disentanglement import age_probes, separation
 from mien.evaluation.latents import evaluate_latents
 from mien.evaluation.shifts import judge_shifts

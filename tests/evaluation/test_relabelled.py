@@ -2,20 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-import mien.evaluation.relabelled as relabelled
 from mien.data.manifest import Manifest
 from mien.data.sampling import Sampling
 from mien.errors import MienError
+from mien.evaluation.relabelled import guard, guard_labels
+from mien.experts.columns import with_fused_ages
 from mien.faces import Crop, Face
-
-
-class Judge:
-    name = "judge"
 
 
 def manifest() -> Manifest:
@@ -23,23 +19,33 @@ def manifest() -> Manifest:
     return Manifest.from_faces(faces, Path(), Crop("chip"))
 
 
-def test_an_expert_does_not_judge_what_learnt_from_its_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = manifest().with_columns({"moe_experts": [json.dumps({"a": "11", "b": "22"})] * 4})
-    judge: Any = Judge()
-    monkeypatch.setattr(relabelled, "weights_hash", lambda estimator: "33")
-    relabelled.guard(judge, made)
-    monkeypatch.setattr(relabelled, "weights_hash", lambda estimator: "22")
-    with pytest.raises(MienError, match="judge is the expert b that relabelled"):
-        relabelled.guard(judge, made)
-    relabelled.guard(judge, manifest())  # nobody relabelled it
+def test_an_expert_does_not_judge_what_learnt_from_its_labels() -> None:
+    asked = manifest().with_columns({"moe_experts": [json.dumps({"a": "11", "b": "22"})] * 4})
+    made = asked.with_columns({"age_from": ["moe"] * 4})
+    guard("judge", ["33"], made)
+    with pytest.raises(MienError, match="judge asks the expert b that relabelled"):
+        guard("judge", ["33", "22"], made)
+    guard("judge", ["22"], asked)  # they were asked, but nobody learns from what they said
+    guard("judge", ["22"], manifest())
 
 
 def test_ages_that_are_not_people_s_are_counted() -> None:
     given = manifest()
-    relabelled.guard_labels(given)
+    guard_labels(given)
     mixed = given.with_columns({"age_from": ["given", "moe", "moe", None]})
     with pytest.raises(MienError, match="the ages of 2 of 4 faces are those of experts"):
-        relabelled.guard_labels(mixed)
+        guard_labels(mixed)
+
+
+def test_what_is_judged_keeps_its_given_ages() -> None:
+    columns = {"moe_age": np.full(4, 50.0), "moe_kept": np.array([True, False, False, True])}
+    made = with_fused_ages(manifest().with_columns({**columns, "split": np.array([0, 0, 2, 3])}))
+    assert made.strings("path").tolist() == ["0.png", "2.png", "3.png"]  # 1 is filtered, 2 is to be judged on
+    assert made.numbers("age_low").tolist() == [50, 22, 23]
+    assert made.strings("age_from").tolist() == ["moe", "given", "given"]
+    guard_labels(made.split("val"))
+    with pytest.raises(MienError, match=r"say data.allow_relabelled=true"):
+        guard_labels(made.split("train"), "data.allow_relabelled=true")
 
 
 def test_training_weighs_faces_by_their_reliability() -> None:

@@ -31,6 +31,25 @@ def test_names_and_places(tmp_path: Path) -> None:
     assert experts.experts[1].hash() == content(tmp_path / "weights.safetensors")
 
 
+def test_folders_of_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "Janus-Pro-1.5").mkdir()
+    (tmp_path / "Janus-Pro-1.5/config.json").write_text("{}")
+    experts = load_experts(
+        written(
+            tmp_path,
+            "experts:\n- {kind: vlm, weights: Janus-Pro-1.5, samples: 8}\n"
+            "- {kind: mivolo, name: volo, weights: Janus-Pro-1.5, views: 2}\n",
+        )
+    )
+    assert experts.names() == ["Janus-Pro-1.5", "volo"]
+    assert experts.experts[0].hash() == content(tmp_path / "Janus-Pro-1.5")
+    for expert, missing in zip(
+        experts.experts, ("cannot be opened as an image-text model", "none of a MiVOLO"), strict=True
+    ):
+        with pytest.raises(MienError, match=missing):
+            expert.build("cpu")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -42,6 +61,10 @@ def test_names_and_places(tmp_path: Path) -> None:
         ("experts: [{kind: ours, model: a, name: 'a b'}]", "pattern"),
         ("experts: [{kind: dex, architecture: vgg16, weights: gone.pt}]", "gone.pt is not there"),
         ("experts: [{kind: ours, model: a}]\nfusion: modian", "neither a file nor one of mean"),
+        (
+            "experts: [{kind: mivolo, weights: weights.safetensors, views: 9}]",
+            "experts.0.mivolo.views: .*less than or equal to 4",
+        ),
         ("experts: [", "cannot be read as YAML"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from mien.data.renders import open_renders
 from mien.data.sources.drawn import DrawnSource, sample
 from mien.errors import MienError
 from mien.faces import Crop
-from mien.jobs.engine import Job
+from mien.jobs.engine import Engine, Job
 from mien.jobs.inputs import expand
 from mien.jobs.paste import feather, paste
 from mien.jobs.render import Rendering, ages_from, rendering, write_grid
 from mien.jobs.strips import strip, synthetic
+from mien.jobs.workers import Here
 from mien.models.renderer import as_float
 
 
@@ -210,6 +212,40 @@ def test_a_broken_job_is_taken_up_again_and_ends_with_the_same_bytes(
     assert everything(tmp_path / "broken") == everything(tmp_path / "whole")
     with pytest.raises(MienError, match=r"holds another job: parameters\.ages"):
         ask(tmp_path / "in", [10], crops=True)[0].job(tmp_path / "whole", items, show=False)
+
+
+class Sent(Engine):
+    """Work that was sent to another process, and is done here after all."""
+
+    def worker(self, process: Any) -> Here:
+        return Here(pickle.loads(pickle.dumps(process)))
+
+
+def test_work_travels_and_a_face_that_cannot_be_rendered_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        save(tmp_path / "in" / f"{number}.png", face(number))
+    question, items = ask(tmp_path / "in", [10, 60], crops=True)
+    question.job(tmp_path / "here", items, show=False)
+    question.job(tmp_path / "there", items, Sent(), show=False)
+    assert everything(tmp_path / "here") == everything(tmp_path / "there")
+    done = Tint.render
+
+    def breaks(self: Tint, images: Tensor, ages: Tensor) -> Tensor:
+        if images.float().mean() == torch.from_numpy(face(1)).float().mean():
+            raise RuntimeError("no such face")
+        return done(self, images, ages)
+
+    monkeypatch.setattr(Tint, "render", breaks)
+    rows = list(question.job(tmp_path / "broken", items, show=False).rows())
+    assert [(row["row"], row["error"]) for row in rows] == [
+        (0, None),
+        (0, None),
+        (1, "RuntimeError: no such face"),
+        (2, None),
+        (2, None),
+    ]
 
 
 def test_no_face_and_no_picture_are_rows_of_their_own(tmp_path: Path) -> None:

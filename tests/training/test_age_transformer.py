@@ -12,7 +12,8 @@ from mien.errors import MienError
 from mien.models.age_transformer import AgeTransformer
 from mien.models.checkpoint import load_renderer
 from mien.objectives.age_transformer import AgeTransformerObjective
-from mien.training.age_transformer import evenly
+from mien.objectives.ageing import TEXT
+from mien.training.age_transformer import evenly, labels_of
 from mien.training.recipe import Recipe, load_recipe
 from mien.training.run import train_run
 
@@ -50,6 +51,19 @@ def test_a_run_leaves_a_renderer_and_its_figures(drawn: Path, tmp_path: Path, mo
     few = evenly(manifest, 5).numbers("age_low")
     assert len(few) == 5
     assert {few.min(), few.max()} == {manifest.numbers("age_low").min(), manifest.numbers("age_low").max()}
+
+
+def test_captions_are_read_in_the_recipes_language(drawn: Path, tmp_path: Path) -> None:
+    manifest = Manifest.open(drawn)
+    captions = tmp_path / "captions.jsonl"
+    key = manifest.table["sha256"][1].as_py().hex()
+    captions.write_text(json.dumps({"sha256": key, "caption": "a hat"}) + "\n")
+    text = labels_of(recipe(drawn, f"captions={captions}", "language=hashed"), manifest)[TEXT]
+    assert text.shape[0::2] == (len(manifest), 4)
+    known = ~text.isnan().all(dim=2)
+    assert known.nonzero().tolist() == [[1, 0], [1, 1]]
+    with pytest.raises(MienError, match=r"config\.json: no such file"):
+        labels_of(recipe(drawn, f"captions={captions}", f"language={tmp_path}"), manifest)
 
 
 def test_what_cannot_be_trained_is_one_clear_line(drawn: Path, tmp_path: Path) -> None:

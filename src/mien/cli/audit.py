@@ -1,4 +1,4 @@
-"""`mien audit`: when a model is wrong, and for whom."""
+"""`mien audit`: when a model is wrong, and for whom; whether a renderer shows what was asked for."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ if TYPE_CHECKING:
 def audit(
     faces: Annotated[Path | None, typer.Argument(help="A manifest; a run's own is the default.")] = None,
     robustness: Annotated[bool, typer.Option("--robustness", help="What bad light and bad pictures do to it.")] = False,
+    ageing: Annotated[
+        str | None,
+        typer.Option(
+            "--ageing", metavar="MODEL", help="Judge a renderer: a run, a checkpoint, or a folder of renders."
+        ),
+    ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="A run, a checkpoint or a shipped model.")] = None,
     split: Annotated[str, typer.Option(help="train, select, val, test, or all for every face.")] = "val",
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Folder; robustness.SPLIT/ in the run, else at the manifest."),
+        typer.Option("-o", "--out", help="Folder; AUDIT.SPLIT/ in the run, else at the manifest."),
     ] = None,
     baseline: Annotated[
         str | None, typer.Option(help="A run, checkpoint or shipped model that errors are held against.")
@@ -28,7 +34,8 @@ def audit(
     corruptions: Annotated[str | None, typer.Option(help="Some, as jpeg,defocus_blur; all if left out.")] = None,
     severities: Annotated[str, typer.Option(help="Some of 1,2,3,4,5.")] = "1,2,3,4,5",
     limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many faces, even over ages, genders and races.")
+        int | None,
+        typer.Option("--limit", "-n", min=1, help="At most so many faces, even over ages, genders and races."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the faces of --limit.")] = 0,
     photos: Annotated[
@@ -38,30 +45,94 @@ def audit(
     landmarker: Annotated[
         str, typer.Option(help="Aligns faces found in photos: auto (the shipped one), none, a run or a checkpoint.")
     ] = "auto",
+    against: Annotated[
+        list[str] | None, typer.Option(help="Ageing: another renderer in the same tables; may be given again.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="Ageing: who judges ages: a run, a shipped model, a YAML list of experts.")
+    ] = None,
+    identity: Annotated[
+        str | None, typer.Option(metavar="WEIGHTS", help="Ageing: MobileFaceNet's, or a run or shipped model.")
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(metavar="FACES", help="Ageing: a manifest of named persons, for thresholds.")
+    ] = None,
+    far: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Ageing: share of pairs of different persons that pass for one.")
+    ] = 0.001,
+    ages: Annotated[str, typer.Option(help="Ageing: FIRST:LAST:STEP, or some with commas.")] = "5:75:10",
+    also: Annotated[str, typer.Option(help="Ageing: ages that are told, but count in no summary.")] = "",
+    told: Annotated[bool, typer.Option("--told", help="Ageing: tell renderers the labelled age of each face.")] = False,
+    allow_relabelled: Annotated[
+        bool, typer.Option("--allow-relabelled", help="Judge on ages, or by experts, of `mien relabel`, too.")
+    ] = False,
     bootstraps: Annotated[int, typer.Option(min=100, help="Resamples behind each interval.")] = 1000,
     batch: Annotated[int, typer.Option(min=1, help="Faces in one pass.")] = 128,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object with every figure.")] = False,
 ) -> None:
-    """Audit a model: --robustness for 18 corruptions at five severities, for every task, and a page.
+    """Audit a model: --robustness for 18 corruptions at five severities, --ageing for a renderer's faces at other ages.
 
-    Writes robustness.json, robustness.html and the answers of every pass. A broken-off audit goes on when the
-    same command is given again; more corruptions or severities are added to what is there.
+    Writes figures as JSON, a page, and the answers of every pass. A broken-off audit goes on when the same command is
+    given again; more corruptions, severities or renderers are added to what is there.
 
     Examples: mien audit utk --robustness --limit 800; mien audit utk --robustness -m runs/b --baseline runs/a;
-    mien audit photos --robustness --photos --corruptions jpeg,motion_blur --severities 1,3,5
+    mien audit photos --robustness --photos --corruptions jpeg,motion_blur --severities 1,3,5;
+    mien audit utk --ageing runs/ageing --against runs/vae --identity mobilefacenet.safetensors --pairs fgnet
     """
     from mien.cli.console import print_json, say
     from mien.cli.evaluate import faces_of
     from mien.errors import MienError
+    from mien.evaluation.relabelled import guard_labels
     from mien.evaluation.robustness import PAGE, audit_robustness
     from mien.jobs.predict import load
 
+    if robustness and ageing is not None:
+        raise MienError("--robustness and --ageing are two audits; give one command for each")
+    if ageing is not None:
+        from mien.cli.ageing import audit_renderers, print_ageing
+        from mien.evaluation.ageing.audit import PAGE as AGEING_PAGE
+
+        if model is not None:
+            raise MienError(f"--model {model}: an ageing audit's renderer is --ageing's, its judge --judge's")
+        manifest = faces_of(faces, run_of(ageing))
+        if not allow_relabelled:
+            guard_labels(manifest.split(split))
+        if out is None:
+            out = (run_of(ageing) or (manifest.path or Path("faces.parquet")).parent) / f"ageing.{split}"
+        metrics = audit_renderers(
+            manifest,
+            [ageing, *(against or [])],
+            split,
+            out,
+            judge=judge,
+            identity=identity,
+            pairs=pairs,
+            far=far,
+            landmarker=landmarker,
+            ages=ages,
+            also=also,
+            told=told,
+            allow_relabelled=allow_relabelled,
+            limit=limit,
+            seed=seed,
+            bootstraps=bootstraps,
+            device=device,
+            show=not json,
+        )
+        if json:
+            print_json(metrics)
+        else:
+            print_ageing(metrics)
+            say(f"report: {out / AGEING_PAGE}")
+        return
     if not robustness:
-        raise MienError("no audit is named; say which with --robustness (the only one there is)")
+        raise MienError("no audit is named; say which with --robustness, or --ageing MODEL")
     asked = load(model, device)
     run = run_of(model)
     manifest = faces_of(faces, run)
+    if not allow_relabelled:
+        guard_labels(manifest.split(split))
     if out is None:
         out = (run or (manifest.path or Path("faces.parquet")).parent) / f"robustness.{split}"
     whole = photos or manifest.crop.template == "photo"

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from mien.models.autoencoder import Autoencoder
+    from mien.models.beta_vae import BetaVae
 
 
 def latents(
     faces: Annotated[Path, typer.Argument(help="A manifest of labelled faces.")],
     model: Annotated[str, typer.Option("--model", "-m", help="A beta-VAE: a run or a checkpoint.")],
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN", help="Another beta-VAE for the same tables, such as seed 002's; may be repeated."),
+    ] = None,
+    autoencoder: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="A pretrained AutoencoderKL or AutoencoderTiny of diffusers, likewise."),
+    ] = None,
     split: Annotated[str, typer.Option(help="train, select, val, test, or all for every face.")] = "val",
     identity: Annotated[
         Path | None, typer.Option(metavar="WEIGHTS", help="MobileFaceNet's, for cosines and perceptual distances.")
     ] = None,
     judge: Annotated[
         str | None, typer.Option(help="An estimator that judges shifted faces: a run, a checkpoint, a shipped one.")
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(metavar="FACES", help="Faces of named persons at several ages, to hold shifted faces against."),
     ] = None,
     between: Annotated[
         tuple[int, int] | None,
@@ -35,11 +51,11 @@ def latents(
 ) -> None:
     """Judge a beta-VAE: reconstruction, rate, MIG, DCI, SAP, probes of age, smoothness, shifts in age; and a page.
 
-    PCA of the same size, an untrained encoder and the mean picture stand in the same tables. Writes latents.json,
-    latents.html, and the figures as files.
+    PCA of the same size, an untrained encoder, the mean picture and what --beside and --autoencoder name stand in the
+    same tables, on the same faces. Writes latents.json, latents.html, and the figures as files.
 
     Examples: mien latents drawn -m runs/vae; mien latents utk -m runs/vae --judge face-mobile
-    --identity mobilefacenet.safetensors --between 3 17
+    --identity mobilefacenet.safetensors --between 3 17; mien latents utk -m runs/vae --beside runs/cvae
     """
     from mien.cli.console import print_json, say
     from mien.data.manifest import Manifest
@@ -63,6 +79,8 @@ def latents(
         out,
         judge=None if judge is None else load_estimator(judge, where),
         identity=identity,
+        rivals=_rivals(beside or [], autoencoder or [], where),
+        pairs=None if pairs is None else Manifest.open(pairs),
         between=[] if between is None else [between],
         limit=limit,
         seeds=seeds,
@@ -78,31 +96,40 @@ def latents(
     say(f"report: {out / PAGE}")
 
 
+def _rivals(runs: list[str], folders: list[Path], device: str) -> dict[str, BetaVae | Autoencoder]:
+    """The networks by the names of their folders. An autoencoder that cannot be loaded is said and left out: its
+    weights are large, and a table without them is one still."""
+    from mien.cli.console import say
+    from mien.errors import MienError
+    from mien.models.autoencoder import load_autoencoder
+    from mien.models.beta_vae import BetaVae
+    from mien.models.checkpoint import load_renderer
+
+    names = [*(Path(run).name for run in runs), *(folder.name for folder in folders)]
+    if len(set(names)) < len(names):
+        raise MienError(f"two of {', '.join(names)} are called alike: rename a folder, the tables know them by it")
+    rivals: dict[str, BetaVae | Autoencoder] = {}
+    for run in runs:
+        found = load_renderer(run, device)
+        if not isinstance(found, BetaVae):
+            raise MienError(f"--beside {run}: a {type(found).__name__} has no code to judge; name a beta-VAE")
+        rivals[Path(run).name] = found
+    for folder in folders:
+        try:
+            rivals[folder.name] = load_autoencoder(folder, device)
+        except MienError as error:
+            say(f"left out of the tables: {error}")
+    return rivals
+
+
 def _print_tables(metrics: dict[str, Any]) -> None:
     from mien.cli.console import table
-    from mien.report.latents import SHIFTS
+    from mien.report.latents import SHIFTS, known, painted
     from mien.report.numbers import number, years
 
     about = metrics["about"]
-    rows = []
-    for name, found in metrics["separation"].items():
-        age, probe = found["factors"].get("age"), metrics["probes"].get(name) or {}
-        rebuilt = metrics["reconstruction"].get(name)
-        rows.append(
-            [
-                name,
-                None if rebuilt is None else years(rebuilt["mse"], 5),
-                None if rebuilt is None else years(rebuilt["ssim"], 3),
-                None if age is None else years(age["mig"], 3),
-                years(found["disentanglement"], 3),
-                years(probe.get("ratio")),
-            ]
-        )
-    table(
-        ("code", "MSE", "SSIM", "MIG of age", "DCI disentanglement", "age probe / constant"),
-        rows,
-        title=f"{about['model']} on {about['split']} ({about['faces']:,} faces)",
-    )
+    table(*painted(metrics), title=f"{about['model']} on {about['split']} ({about['faces']:,} faces)")
+    table(*known(metrics))
     rates = ", ".join(f"{name} {years(value, 2)}" for name, value in metrics["rate"].items())
     print(f"rate in nats: {rates}; age from z_age: MAE {years(metrics['age'].get('mae'))}")
     if metrics["shifts"] is None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import typer
 
 from mien.cli.audit import audit
+from mien.cli.caption import caption
 from mien.cli.compare import compare
 from mien.cli.console import one_line_errors
 from mien.cli.demo import demo
+from mien.cli.enhance import enhance
 from mien.cli.evaluate import evaluate
 from mien.cli.inspect import inspect
 from mien.cli.labels import labels
@@ -17,9 +19,27 @@ from mien.cli.predict import predict
 from mien.cli.prepare import prepare
 from mien.cli.relabel import relabel
 from mien.cli.render import render
+from mien.cli.sweep import sweep
 from mien.cli.train import train
 
-COMMANDS = (prepare, inspect, train, evaluate, audit, compare, predict, relabel, labels, render, latents, models, demo)
+COMMANDS = (
+    prepare,
+    inspect,
+    train,
+    sweep,
+    evaluate,
+    audit,
+    compare,
+    predict,
+    relabel,
+    labels,
+    enhance,
+    caption,
+    render,
+    latents,
+    models,
+    demo,
+)
 
 app = typer.Typer(
     name="mien",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
+
+if TYPE_CHECKING:
+    from mien.data.matching import Matching
 
 
 def prepare(
@@ -38,15 +41,26 @@ def prepare(
     landmarks: Annotated[
         bool, typer.Option("--landmarks", help="Find the 68 landmarks of faces that have none, with the landmarker.")
     ] = False,
+    quality: Annotated[
+        bool, typer.Option("--quality", help="Reject blurred, small, dark, glaring, flat and grey faces; rejected.png.")
+    ] = False,
+    thresholds: Annotated[
+        Path | None, typer.Option(help="YAML of the thresholds of --quality, which it switches on.")
+    ] = None,
+    match: Annotated[
+        str | None, typer.Option(help="Bring every picture to the data set's: light, or light and colour (colour).")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Read a data set and write a manifest of its faces, with splits.
 
-    Pictures stay where they are, except those that are cut or drawn. What cannot be read is listed in
-    rejected.csv.
+    Pictures stay where they are, except those that are cut, matched or drawn. What cannot be read, and what --quality
+    refuses, is listed in rejected.csv.
     """
     from mien.cli.console import print_json, say
+    from mien.data.matching import Matching
     from mien.data.prepare import prepare as make
+    from mien.data.quality import QualityFilter, load_filter
     from mien.data.sources import SOURCES
     from mien.errors import MienError, unknown
 
@@ -60,6 +74,12 @@ def prepare(
             raise MienError(f"source {source} takes no --{name}; {', '.join(takers)} does")
     if path is None and "count" not in kind.options:
         raise MienError(f"source {source} needs the PATH of its data: {kind.layout}")
+    ways = get_args(Matching)
+    if match is not None and match not in ways:
+        raise unknown("--match", match, ways)
+    filtered = QualityFilter() if quality else None
+    if thresholds is not None:
+        filtered = load_filter(thresholds)
     locate = None
     if landmarks:
         from mien.jobs.locate import finder
@@ -77,6 +97,8 @@ def prepare(
         margin=margin,
         align=align,
         locate=locate,
+        quality=filtered,
+        matching=cast("Matching | None", match),
         show=not json,
     )
     facts = prepared.facts()

@@ -28,6 +28,8 @@ def relabel(
     patience: Annotated[
         float | None, typer.Option(min=0.1, metavar="S", help="End an expert that is silent for so many seconds.")
     ] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray (an extra).")] = "local",
+    address: Annotated[str | None, typer.Option(help="With --engine ray: of a cluster that runs already.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Faces an expert sees at once.")] = 64,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps ...")] = "cpu",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object with every finding.")] = False,
@@ -46,7 +48,7 @@ def relabel(
     from mien.experts.fusion import Fusion
     from mien.experts.methods import Method, open_fusion
     from mien.experts.table import load_experts
-    from mien.jobs.engine import Engine
+    from mien.jobs.engine import choose_engine
     from mien.jobs.relabel import ask_experts, fit_on, write_labels
 
     if fit is not None and fusion is not None:
@@ -56,16 +58,16 @@ def relabel(
     folder = out or slices.path.parent / "moe"
     if (folder / slices.path.name).resolve() == slices.path.resolve():
         raise MienError(f"{folder} holds the manifest itself; choose another folder with -o")
-    engine = Engine(workers=workers, patience=patience)
+    who = choose_engine(engine, workers, patience, address)
     made: Fusion | Method
     if fit is None:
         made = open_fusion(fusion or listed.fusion, listed.names())
-        answered = ask_experts(slices, listed, folder / "answers", batch=batch, device=device, engine=engine)
+        answered = ask_experts(slices, listed, folder / "answers", batch=batch, device=device, engine=who)
     else:
-        trusted = ask_experts(Slices(fit), listed, folder / "trusted", batch=batch, device=device, engine=engine)
+        trusted = ask_experts(Slices(fit), listed, folder / "trusted", batch=batch, device=device, engine=who)
         made = fit_on(trusted)
         made.save(folder / "fusion.json")
-        answered = ask_experts(slices, listed, folder / "answers", batch=batch, device=device, engine=engine)
+        answered = ask_experts(slices, listed, folder / "answers", batch=batch, device=device, engine=who)
     name = slices.path.parent.name if slices.path.name == "faces.parquet" else slices.path.stem
     found = write_labels(answered, made, folder, name, max_std, replace)
     if json:

@@ -37,6 +37,12 @@ def render(
             "--output", "-o", metavar="FOLDER", help="A broken job in it is taken up again; renders/NAME by default."
         ),
     ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that share the work; 0: this one does it.")] = 0,
+    patience: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="End a worker that is silent so long, and list its picture.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray (an extra).")] = "local",
+    address: Annotated[str | None, typer.Option(help="With --engine ray: of a cluster that runs already.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -49,11 +55,13 @@ def render(
     mien render utk -m runs/vae --grid
     """
     from mien.cli.console import print_json, say
+    from mien.jobs.engine import choose_engine
     from mien.jobs.inputs import expand
     from mien.jobs.predict import usable
     from mien.jobs.render import ages_from, rendering, write_grid
     from mien.models.checkpoint import load_renderer
 
+    who = choose_engine(engine, workers, patience, address)
     items = expand(inputs)
     asked = ages_from(ages)
     where = usable(device)
@@ -71,7 +79,7 @@ def render(
     )
     if output is None:
         output = Path("renders") / (Path(inputs[0]).stem or "faces")
-    job = question.job(output, items)
+    job = question.job(output, items, who)
     sheet = write_grid(job) if grid else None
     found = Found(output)
     for row in job.rows():

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from mien.data.schema import LISTS, TYPES, WORDS
+from mien.data.schema import ENHANCED, LISTS, TYPES, WORDS
 
 
 def typed_array(values: list[Any], kind: pa.DataType) -> pa.Array:
@@ -41,3 +42,20 @@ def column_of(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
             return pa.FixedSizeListArray.from_arrays(pa.array(numbers.reshape(-1)), type=LISTS[name], mask=gone)
         return pa.array(values, from_pandas=np.issubdtype(values.dtype, np.floating))
     return typed_array(list(values), TYPES[name]) if name in TYPES else extra_array(list(values))
+
+
+def moved(table: pa.Table, below: str) -> pa.Table:
+    """The table with its pictures named from a root higher up: `below` is the way down to the old one."""
+    if below == ".":
+        return table
+    if ENHANCED in table.column_names:
+        enhanced = pc.binary_join_element_wise(below, table[ENHANCED], "/")  # none stays none
+        table = table.set_column(table.column_names.index(ENHANCED), ENHANCED, enhanced)
+    plain = pc.binary_join_element_wise(below, table["path"], "/")
+    if "archive" not in table.column_names:
+        return table.set_column(table.column_names.index("path"), "path", plain)
+    archive = table["archive"].cast(pa.string())
+    paths = pc.if_else(pc.is_null(archive), plain, table["path"])  # a member keeps its name in its archive
+    higher = pc.binary_join_element_wise(below, archive, "/")
+    table = table.set_column(table.column_names.index("path"), "path", paths)
+    return table.set_column(table.column_names.index("archive"), "archive", higher.dictionary_encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +15,15 @@ from torch.utils.data import DataLoader, Dataset
 from mien.data.manifest import Manifest
 from mien.data.pictures import resize
 from mien.data.sampling import Sampling, cut, order
+from mien.data.schema import ENHANCED
 from mien.data.transforms import AugmentSettings, augment, face_seed
 from mien.errors import MienError, PictureError
 from mien.faces import FaceBatch
 
 #: Faces tried in the place of an unreadable one before a training batch goes without it.
 SPARES = 16
+#: Which picture of a face that has an enhanced one is read; `both`: either, by the throw of a coin in each epoch.
+Picture = Literal["original", "enhanced", "both"]
 #: Batches that each worker prepares ahead.
 AHEAD = 4
 
@@ -43,6 +46,7 @@ class FaceLoader:
         rank, world: of `world` processes this one is number `rank`; together they read what one process
             would with batches of world x batch.
         weights: (N,) float32, how much each face counts in the losses; by default as `sampling.weights` says.
+        picture: see `Picture`; a face without an enhanced picture shows its original.
         training: False: rows in their order, nothing left out, though faces are augmented.
     """
 
@@ -60,11 +64,17 @@ class FaceLoader:
         rank: int = 0,
         world: int = 1,
         weights: Tensor | None = None,
+        picture: Picture = "original",
         training: bool | None = None,
     ) -> None:
         for name, values in labels.items():
             if len(values) != len(manifest):
                 raise ValueError(f"labels of {name}: {len(values)} for {len(manifest)} faces")
+        if picture != "original" and not manifest.has(ENHANCED):
+            raise MienError(
+                f"data.picture {picture}: {manifest.path or 'the manifest'} has no enhanced pictures; make some with "
+                "`mien enhance FACES -o OUT` and name OUT as data.faces, or take data.picture=original"
+            )
         self.rejected: dict[int, str] = {}
         self._training = augment is not None or sampling is not None if training is None else training
         if self._training and len(manifest) < world:
@@ -81,7 +91,7 @@ class FaceLoader:
         # Fork shares what is loaded; elsewhere a worker starts from nothing, which takes seconds.
         start = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
         self._loader: DataLoader[_Read] = DataLoader(
-            _Reader(manifest, size, augment, seed, spares),
+            _Reader(manifest, size, augment, seed, spares, picture),
             batch_size=None,
             sampler=_Steps(self._plan),
             num_workers=workers,
@@ -159,7 +169,15 @@ def _as_it_is(read: Any) -> Any:
 class _Reader(Dataset[_Read]):
     """Builds whole batches: `reader[epoch, rows]`. It holds Arrow columns, which a forked worker shares."""
 
-    def __init__(self, manifest: Manifest, size: int, augment: AugmentSettings | None, seed: int, spares: int) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        size: int,
+        augment: AugmentSettings | None,
+        seed: int,
+        spares: int,
+        picture: Picture = "original",
+    ) -> None:
         columns = manifest.table.column_names
         self.count = len(manifest)
         self.pictures = manifest.pictures()
@@ -168,6 +186,8 @@ class _Reader(Dataset[_Read]):
         self.landmarks = manifest.landmarks() if manifest.has("landmarks") else None
         self.widths = manifest.numbers("width") if self.landmarks is not None else None
         self.size, self.augment, self.seed, self.spares = size, augment, seed, spares
+        self.enhanced = None if picture == "original" else manifest.table[ENHANCED]
+        self.both = picture == "both"
 
     def __getitem__(self, step: tuple[int, np.ndarray]) -> _Read:
         epoch, wanted = step
@@ -178,7 +198,7 @@ class _Reader(Dataset[_Read]):
             for row in wanted.tolist():
                 for candidate in self._candidates(epoch, row):
                     try:
-                        images.append(self._image(candidate))
+                        images.append(self._image(epoch, candidate))
                     except (PictureError, OSError) as error:
                         rejected[candidate] = str(error)
                         continue
@@ -196,7 +216,12 @@ class _Reader(Dataset[_Read]):
             rng = Generator(Philox(key=face_seed(self.seed, epoch, row)).jumped())
             yield from rng.integers(self.count, size=self.spares).tolist()
 
-    def _image(self, row: int) -> np.ndarray:
+    def _image(self, epoch: int, row: int) -> np.ndarray:
+        if self.enhanced is not None and (better := self.enhanced[row].as_py()) is not None:
+            # Its own part of the face's randomness: what else is drawn for the face stays as it is.
+            coin = Generator(Philox(key=face_seed(self.seed, epoch, row)).jumped(2))
+            if not self.both or coin.random() < 0.5:
+                return self.pictures.image(better, None, side=2 * self.size)
         archive = None if self.archives is None else self.archives[row].as_py()
         # A JPEG far larger than needed may come smaller: twice the size is still more than any window shows.
         return self.pictures.image(self.paths[row].as_py(), archive, side=2 * self.size)

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mien.data.columns import column_of, extra_array, typed_array
+from mien.data.columns import column_of, extra_array, moved, typed_array
 from mien.data.pictures import Pictures
-from mien.data.schema import LABELS, LISTS, TRACED, TYPES, WORDS, check
+from mien.data.schema import ENHANCED_HASH, LABELS, LISTS, TRACED, TYPES, WORDS, check
 from mien.errors import MienError, unknown
 from mien.faces import SPLITS, VOCABULARIES, Crop, Face
 from mien.files import whole
@@ -311,7 +311,7 @@ class Manifest:
         root = Path(os.path.commonpath(roots))
         tables, offset = [], 0
         for manifest, place in zip(manifests, roots, strict=True):
-            table = _moved(manifest.table, place.relative_to(root).as_posix())
+            table = moved(manifest.table, place.relative_to(root).as_posix())
             if "group" in table.column_names:
                 numbers = pc.add(table["group"], offset)
                 table = table.set_column(table.column_names.index("group"), "group", numbers)
@@ -339,6 +339,10 @@ def content_hash(count: int, parts: Callable[[Sequence[str]], Iterable[Manifest]
             for part in parts([name]):
                 values = part._column(name)
                 digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
+    if any(part.has(ENHANCED_HASH) for part in parts([ENHANCED_HASH])):
+        digest.update(ENHANCED_HASH.encode())
+        for part in parts([ENHANCED_HASH]):
+            digest.update(b"".join(picture or b"none" for picture in part.strings(ENHANCED_HASH)))
     return digest.hexdigest()
 
 
@@ -374,17 +378,3 @@ def about_manifest(schema: pa.Schema, file: Path) -> dict[str, Any]:
     if version > VERSION:
         raise MienError(f"{file} is of version {version}, this mien reads up to {VERSION}; install a newer one")
     return about
-
-
-def _moved(table: pa.Table, below: str) -> pa.Table:
-    """The table with its pictures named from a root higher up: `below` is the way down to the old one."""
-    if below == ".":
-        return table
-    plain = pc.binary_join_element_wise(below, table["path"], "/")
-    if "archive" not in table.column_names:
-        return table.set_column(table.column_names.index("path"), "path", plain)
-    archive = table["archive"].cast(pa.string())
-    paths = pc.if_else(pc.is_null(archive), plain, table["path"])  # a member keeps its name in its archive
-    moved = pc.binary_join_element_wise(below, archive, "/")
-    table = table.set_column(table.column_names.index("path"), "path", paths)
-    return table.set_column(table.column_names.index("archive"), "archive", moved.dictionary_encode())

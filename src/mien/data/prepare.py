@@ -8,7 +8,7 @@ import re
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
@@ -17,26 +17,29 @@ from typing import IO, Any
 
 import numpy as np
 
-from mien.data.align import CHIP, WINDOWS, crop_face, crop_matrix, move_points, seen, window
+from mien.data.align import CHIP, WINDOWS
 from mien.data.archives import is_compressed_tar, open_tree
 from mien.data.duplicates import Thumbnails, find_duplicates
 from mien.data.labelling import correct, given_splits
 from mien.data.manifest import Manifest
-from mien.data.pictures import MIN_SIDE, Pictures, decode, encode, sha256
+from mien.data.matching import Matching, common
+from mien.data.pictures import MIN_SIDE, Pictures
+from mien.data.quality import QualityFilter
+from mien.data.reading import Item, Locate, Poor, Reader
 from mien.data.schema import LABELS
-from mien.data.similarity import SIDE, thumbnail
+from mien.data.similarity import SIDE
 from mien.data.sources import SOURCES, Made, Rejected, Source
 from mien.data.splits import combine_groups, split_rest
-from mien.errors import MienError, PictureError
+from mien.errors import MienError
 from mien.faces import SPLITS, Crop, Face
 from mien.files import whole
 from mien.progress import Progress
 
-REJECTED, UNMATCHED = "rejected.csv", "unmatched.csv"
+REJECTED, REFUSED, UNMATCHED = "rejected.csv", "rejected.png", "unmatched.csv"
 #: The comment at the end of the archives written here; only what bears it is ever removed.
 MARK = b"written by mien prepare"
-#: Least part of a cut face that shows its picture: points that leave less are wrong.
-LEAST_SEEN = 0.5
+#: Faces on the sheet of refused ones, at most so many of each reason.
+SHEET, EACH = 60, 15
 #: They wait for the disk together, and decode large pictures side by side.
 THREADS = 4
 #: Pictures that are in work at one time; more would only fill the memory.
@@ -54,8 +57,9 @@ class Prepared:
 
     def facts(self) -> dict[str, Any]:
         """Counts of faces, rejections by reason (the most frequent first), labels, splits and groups."""
-        # "labels.csv line 12: no such picture" is the same reason on every line.
-        reasons = Counter(re.sub(r"^\S+ (line|row) \d+: ", "", item.reason) for item in self.rejected)
+        # "labels.csv line 12: no such picture" is the same reason on every line, "quality: blur (...)" of every face.
+        same = r"^\S+ (line|row) \d+: |(?<=^quality: )(?P<tags>.*) \(.*"
+        reasons = Counter(re.sub(same, lambda found: found["tags"] or "", item.reason) for item in self.rejected)
         splits = self.manifest.codes("split")
         counts = {word: int((splits == code).sum()) for code, word in enumerate(SPLITS)}
         labels = {name: self._count(name) for name in (*LABELS, "person") if name != "age_high"}
@@ -79,17 +83,6 @@ class Prepared:
 
 
 @dataclass(slots=True)
-class _Read:
-    """A face whose picture was read; `data` is set where the picture is to be written beside the manifest."""
-
-    face: Face
-    sha256: bytes
-    size: tuple[int, int]
-    thumbnail: np.ndarray
-    data: bytes | None = None
-
-
-@dataclass(slots=True)
 class _Gathered:
     """What the pass over the pictures leaves; `thumbnails` is a file of (N, SIDE, SIDE) uint8."""
 
@@ -98,7 +91,8 @@ class _Gathered:
     hashes: list[bytes] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
-    unreadable: int = 0
+    poor: list[Poor] = field(default_factory=list)
+    unusable: int = 0
 
 
 def prepare(
@@ -113,31 +107,38 @@ def prepare(
     margin: float = CHIP.margin,
     align: bool | None = None,
     locate: Locate | None = None,
+    quality: QualityFilter | None = None,
+    matching: Matching | None = None,
     show: bool = True,
 ) -> Prepared:
     """Make the folder `out`: `faces.parquet`, `rejected.csv`, and `pictures.zip` where pictures are written.
 
     Pictures stay where they are, unless they are drawn, packed in a tar.gz, or cut to the canonical crop, `size`
     pixels wide (`align`; by default wherever a source has its faces otherwise and has points, or a known crop of
-    its own) and with `margin` of the crop's side around it. `locate` finds the points of faces that have none. Splits
-    come from the table `splits`, else by age bin (or expression) and gender,
-    with persons and near-identical pictures on one side, seeded. What was in `out` before stays until all is
-    written.
+    its own) and with `margin` of the crop's side around it. `locate` finds the points of faces that have none. Faces
+    that `quality` refuses are rejected with what was measured, some of them shown in `rejected.png`. `matching`
+    brings the light, or light and colour, of every picture to the data set's, which takes a second reading. Splits
+    come from the table `splits`, else by age bin (or expression) and gender, with persons and near-identical pictures
+    on one side, seeded. What was in `out` before stays until all is written.
 
     Raises:
-        MienError: nothing at `path`, nothing of the source's layout, no readable picture, or a fault in
-            `splits` or `corrections`.
+        MienError: nothing at `path`, nothing of the source's layout, no readable picture, a fault in `splits` or
+            `corrections`, or a source that draws its faces and `matching`.
     """
     path, out = Path(path), Path(out)
     items, made, total = _items(source, path)
     cut = _cut(source, items, made, size or source.cut_size, margin, align, locate is not None)
-    keep = made or cut is not None or is_compressed_tar(path)
+    if made and matching is not None:
+        raise MienError(f"--match {matching}: source {source.name} draws and labels its light; leave it out")
+    keep = made or cut is not None or matching is not None or is_compressed_tar(path)
     root = path if path.is_dir() else path.parent
     # A new name: the manifest that stands in `out` keeps its pictures until it is replaced itself.
     packed = out / _free_name(out) if keep else None
     with tempfile.TemporaryFile() as thumbnails:
         gathered = _Gathered(thumbnails)
-        read = _Reader(Pictures(root), source.crop, cut, keep, locate)
+        read = Reader(Pictures(root), source.crop, cut, keep, locate, quality, matching)
+        if matching is not None:
+            _learn_tone(items, read, total, show)
         if packed is None:
             _gather(items, read, gathered, total, show)
         else:
@@ -154,11 +155,15 @@ def prepare(
             manifest, unmatched = _manifest(gathered, root, crop, made, splits, corrections, seed, show)
             with whole(out / REJECTED) as beside:
                 _write(beside, gathered.rejected)
+                if gathered.poor:
+                    _show_refused(out / REFUSED, gathered)
                 file = manifest.save(out)
         except BaseException:
             if packed is not None:
                 packed.unlink(missing_ok=True)
             raise
+    if not gathered.poor:
+        (out / REFUSED).unlink(missing_ok=True)
     _tidy(out, {packed, path})
     if unmatched:
         with whole(out / UNMATCHED) as beside:
@@ -191,11 +196,6 @@ def _manifest(
     if splits is None:
         manifest = manifest.with_columns({"split": split_rest(manifest, groups, seed)})
     return manifest, unmatched
-
-
-Item = Face | Rejected | Made
-#: A picture (3, H, W) uint8 and its crop to the face's landmarks (68, 2) in its pixels; raises `PictureError`.
-Locate = Callable[[np.ndarray, Crop], np.ndarray]
 
 
 def _items(source: Source, path: Path) -> tuple[Iterable[Item], bool, int | None]:
@@ -232,76 +232,9 @@ def _cut(
     return Crop(CHIP.template, margin, size)
 
 
-class _Reader:
-    """Reads one item's picture, in any thread; finds points it lacks with `locate` and cuts it from the crop `have`
-    to `crop`, where these are given.
-    """
-
-    def __init__(
-        self, pictures: Pictures, have: Crop, crop: Crop | None, keep: bool, locate: Locate | None = None
-    ) -> None:
-        self.pictures = pictures
-        self.have = have
-        self.crop = crop
-        self.keep = keep
-        self.locate = locate
-
-    def __call__(self, item: Item) -> _Read | Rejected:
-        if isinstance(item, Rejected):
-            return item
-        face = item.face if isinstance(item, Made) else item
-        try:
-            if isinstance(item, Made):
-                image, data = item.image, encode(item.image)
-            else:
-                data = self.pictures.read(face.path, face.archive)
-                image = decode(data)
-            if self.locate is not None and face.landmarks is None:
-                face = self._located(face, image, self.locate)
-            if self.crop is not None:
-                face, image = self._cut(face, image, self.crop)
-                data = encode(image)
-        except MienError as error:
-            return Rejected(face.path, str(error))
-        size = (image.shape[2], image.shape[1])
-        return _Read(face, sha256(data), size, thumbnail(self._inner(image)), data if self.keep else None)
-
-    def _located(self, face: Face, image: np.ndarray, locate: Locate) -> Face:
-        """The face with the points that `locate` finds; without, where it finds none and they are not cut by."""
-        try:
-            points = locate(image, self.have).astype(np.float32)
-        except PictureError:
-            if self.crop is not None and self.have.template not in WINDOWS:
-                raise
-            return face
-        return replace(face, landmarks=points, extra={**face.extra, "landmarks_from": "landmarker"})
-
-    def _inner(self, image: np.ndarray) -> np.ndarray:
-        """A cut picture without its margin: black around them makes all faces alike."""
-        if self.crop is None or not self.crop.margin:
-            return image
-        edge = round(self.crop.size * self.crop.margin / (1 + 2 * self.crop.margin))
-        return np.ascontiguousarray(image[:, edge : image.shape[1] - edge, edge : image.shape[2] - edge])
-
-    def _cut(self, face: Face, image: np.ndarray, crop: Crop) -> tuple[Face, np.ndarray]:
-        """The face cut by its points, or else by what is known of all pictures of its data set."""
-        _, height, width = image.shape
-        where = window(self.have.template, width, height) if face.landmarks is None else face.landmarks
-        if where is None:
-            raise PictureError("no points to align it by")
-        plain = Crop(crop.template, 0.0, crop.size)  # what lies around the face may be missing
-        if (share := seen(crop_matrix(where, plain), plain, width, height)) < LEAST_SEEN:
-            raise PictureError(f"cut by its points, {1 - share:.0%} of the face would lie outside the picture")
-        # A crop ends close to the face: black corners in nearly every picture would give the data set away.
-        image, matrix = crop_face(image, where, crop, mirror=self.have.template in WINDOWS)
-        if face.landmarks is not None:
-            face = replace(face, landmarks=move_points(face.landmarks, matrix).astype(np.float32))
-        return face, image
-
-
 def _gather(
     items: Iterable[Item],
-    read: _Reader,
+    read: Reader,
     gathered: _Gathered,
     total: int | None,
     show: bool,
@@ -312,9 +245,15 @@ def _gather(
     with ThreadPoolExecutor(THREADS) as pool, Progress(total, "faces", "reading pictures", show) as progress:
         while batch := list(islice(stream, BATCH)):
             for item, result in zip(batch, pool.map(read, batch), strict=True):
+                if isinstance(result, Poor):
+                    gathered.rejected.append(result.rejected)
+                    gathered.unusable += 1
+                    if sum(_tags(other) == _tags(result) for other in gathered.poor) < EACH:
+                        gathered.poor.append(result)
+                    continue
                 if isinstance(result, Rejected):
                     gathered.rejected.append(result)
-                    gathered.unreadable += not isinstance(item, Rejected)
+                    gathered.unusable += not isinstance(item, Rejected)
                     continue
                 if archive is not None and result.data is not None:
                     # A fixed date: the same pictures make the same file.
@@ -326,12 +265,49 @@ def _gather(
             progress.advance(len(batch))
 
 
+def _learn_tone(items: Iterable[Item], read: Reader, total: int | None, show: bool) -> None:
+    """Set the tone that `read` matches pictures to: that of the pictures which are used."""
+    tones = []
+    stream = iter(items)
+    with ThreadPoolExecutor(THREADS) as pool, Progress(total, "faces", "measuring light and colour", show) as progress:
+        while batch := list(islice(stream, BATCH)):
+            tones += [found for found in pool.map(read.tone, batch) if found is not None]
+            progress.advance(len(batch))
+    read.wanted = common(tones) if tones else None
+
+
+def _tags(poor: Poor) -> str:
+    """The reason without its figures: `quality: blur, dark`."""
+    return poor.rejected.reason.partition(" (")[0]
+
+
+def _evenly(poor: list[Poor]) -> list[Poor]:
+    """The first of every reason, then the second of each, and so on."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for item in poor:
+        turns.append(seen[_tags(item)])
+        seen[_tags(item)] += 1
+    return [item for _, item in sorted(zip(turns, poor, strict=True), key=lambda pair: pair[0])]
+
+
+def _show_refused(path: Path, gathered: _Gathered) -> None:
+    """Refused faces by reason, each with what was measured."""
+    from mien.report.figures import contact_sheet, save
+
+    shown = sorted(_evenly(gathered.poor)[:SHEET], key=_tags)
+    refused = sum(item.reason.startswith("quality: ") for item in gathered.rejected)
+    captions = [f"{Path(poor.rejected.path).name}\n{poor.rejected.reason.partition(': ')[2]}" for poor in shown]
+    title = f"{len(shown):,} of {refused:,} faces refused for their quality; {REJECTED} lists all"
+    save(contact_sheet([poor.picture for poor in shown], captions, columns=6, title=title, side=1.7, most=5), path)
+
+
 def _require_faces(gathered: _Gathered, source: Source, path: Path) -> None:
     if gathered.faces:
         return
     first = gathered.rejected[0] if gathered.rejected else None
-    if gathered.unreadable and first is not None:
-        count = f"{gathered.unreadable:,}"
+    if gathered.unusable and first is not None:
+        count = f"{gathered.unusable:,}"
         raise MienError(f"none of the {count} pictures in {path} can be used; {first.path}: {first.reason}")
     names = open_tree(path).names()
     others = [name for name, other in SOURCES.items() if name != source.name and other.recognises(names)]

@@ -19,6 +19,8 @@ LANDMARKS = pa.list_(pa.float32(), 136)
 LISTS: dict[str, pa.DataType] = {"landmarks": LANDMARKS, "expression_votes": pa.list_(pa.float32(), len(VOTES))}
 #: What is learnt of a face, in the order in which `Manifest.hash` reads it.
 LABELS = ("age_low", "age_high", *VOCABULARIES, "valence", "arousal", *LISTS)
+#: A better picture of the same face that `mien enhance` made, from the same root, and the sha256 of its bytes.
+ENHANCED, ENHANCED_HASH = "enhanced", "enhanced_sha256"
 #: Labels that have a column of provenance, by the column's stem.
 TRACED = ("age", *VOCABULARIES, "expression_votes", "valence", "arousal", "landmarks")
 
@@ -28,6 +30,8 @@ TYPES: dict[str, pa.DataType] = {
     "sha256": pa.binary(32),
     "width": pa.int32(),
     "height": pa.int32(),
+    ENHANCED: pa.string(),
+    ENHANCED_HASH: pa.binary(32),
     "age_low": pa.float32(),
     "age_high": pa.float32(),
     **dict.fromkeys(VOCABULARIES, WORD),
@@ -123,6 +127,9 @@ def _check_paths(table: pa.Table, name: str) -> None:
     empty = pc.or_kleene(pc.is_null(paths), pc.equal(paths, ""))
     _refuse(empty, table, "path", name, lambda _: "a face needs the path of its picture")
     _refuse(_outside(paths), table, "path", name, lambda value: f"{value!r} leads outside the manifest's root")
+    if ENHANCED in table.column_names:
+        outside = _outside(pc.fill_null(table[ENHANCED], "none"))
+        _refuse(outside, table, ENHANCED, name, lambda value: f"{value!r} leads outside the manifest's root")
     if "archive" in table.column_names:
         _check_words(table, "archive", lambda word: not leads_outside(word), name, "leads outside the root")
 

@@ -1,8 +1,7 @@
-"""What a beta-VAE and its simple rivals make of the faces of a manifest: codes, nats, pictures rebuilt."""
+"""What a beta-VAE makes of the faces of a manifest: codes, nats, pictures; and what is known of these faces."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +11,7 @@ from torch import Tensor
 from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
 from mien.data.sources.drawn import EXTRAS
-from mien.errors import MienError, need
-from mien.metrics import image
+from mien.errors import MienError
 from mien.models.beta_vae import BetaVae
 from mien.models.renderer import as_float
 from mien.objectives.latent import conditional_rate, normal_rate
@@ -25,28 +23,20 @@ DRAWN = tuple(name for name in EXTRAS if name != "scene")
 FEWEST = 30
 #: Faces decoded at a time.
 BATCH = 128
-#: Figures of how well a picture is rebuilt.
-RECONSTRUCTION: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "mse": image.mse,
-    "l1": image.l1,
-    "psnr": image.psnr,
-    "ssim": image.ssim,
-}
-#: Rows to pictures (n, 3, S, S) float32 in [0, 1].
-Rebuild = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Coded:
     """Faces and their codes.
 
-    `pictures` is (N, 3, S, S) uint8 as the network sees them, `codes` (N, D) float32 means, z_age first, `rates`
-    (N,) nats of `z_id` and `z_age`; `manifest` has the same N rows.
+    `pictures` is (N, 3, S, S) uint8 as the network sees them, `codes` (N, D) float32 means, z_age first, `spreads`
+    their standard deviations, `rates` (N,) nats of `z_id` and `z_age`; `manifest` has the same N rows.
     """
 
     manifest: Manifest
     pictures: np.ndarray
     codes: np.ndarray
+    spreads: np.ndarray
     attributes: Tensor | None
     rates: dict[str, np.ndarray]
     age_dims: int
@@ -59,6 +49,12 @@ class Coded:
         """(N,) float64 years, NaN where the age is unknown or an interval."""
         low, high = self.manifest.numbers("age_low"), self.manifest.numbers("age_high")
         return np.where(low == high, low, np.nan).astype(np.float64)
+
+    @property
+    def rate(self) -> np.ndarray:
+        """(N,) nats of the whole code, the age being known."""
+        total: np.ndarray = sum(self.rates.values(), np.zeros(len(self)))
+        return total
 
     @property
     def identity(self) -> np.ndarray:
@@ -74,16 +70,11 @@ class Coded:
         return as_float(torch.from_numpy(self.pictures[rows]).to(device))
 
 
-@dataclass(frozen=True)
-class Coder:
-    """A way to code faces that is judged: its name, what it is, codes (N, D) of the judged faces (None: it has none),
-    how many of their first numbers are the age's, and how it rebuilds the pictures."""
-
-    name: str
-    about: str
-    codes: np.ndarray | None
-    age_dims: int
-    rebuild: Rebuild
+def at_most(manifest: Manifest, limit: int) -> Manifest:
+    """`limit` of the faces, always the same ones, in their order; all where there are no more."""
+    if len(manifest) <= limit:
+        return manifest
+    return manifest.take(np.sort(np.random.default_rng(0).permutation(len(manifest))[:limit]))
 
 
 @torch.inference_mode()
@@ -97,7 +88,7 @@ def code_faces(vae: BetaVae, manifest: Manifest, device: str | torch.device = "c
     attributes = vae.codes_of(columns)
     ages = torch.from_numpy(np.stack([columns["age_low"], columns["age_high"]], axis=1))
     loader = FaceLoader(manifest, {}, vae.input_size, BATCH)
-    pictures, codes, rates_id, rates_age, rows = [], [], [], [], []
+    pictures, codes, spreads, rates_id, rates_age, rows = [], [], [], [], [], []
     for batch in loader.epoch():
         age = ages[batch.index].to(device)
         told = None if attributes is None else attributes[batch.index].to(device)
@@ -110,6 +101,7 @@ def code_faces(vae: BetaVae, manifest: Manifest, device: str | torch.device = "c
         rates_id.append(normal_rate(*posterior.identity).sum(dim=1).cpu().numpy())
         pictures.append(batch.images.numpy())
         codes.append(posterior.mean.float().cpu().numpy())
+        spreads.append((0.5 * posterior.log_variance.float()).exp().cpu().numpy())
         rows.append(batch.index.numpy())
     if not rows:
         raise MienError(f"{manifest.path or 'the manifest'}: not one of {len(manifest):,} pictures can be read")
@@ -121,6 +113,7 @@ def code_faces(vae: BetaVae, manifest: Manifest, device: str | torch.device = "c
         manifest.take(order),
         np.concatenate(pictures),
         np.concatenate(codes),
+        np.concatenate(spreads),
         None if attributes is None else attributes[torch.from_numpy(order)],
         rates,
         vae.settings.age_dims,
@@ -128,48 +121,31 @@ def code_faces(vae: BetaVae, manifest: Manifest, device: str | torch.device = "c
 
 
 @torch.inference_mode()
-def decoded(vae: BetaVae, faces: Coded, rows: np.ndarray, device: str | torch.device = "cpu") -> np.ndarray:
-    """The pictures that `vae` makes of the codes of `rows`, (n, 3, S, S) float32 in [0, 1]."""
+def decoded(
+    vae: BetaVae,
+    faces: Coded,
+    rows: np.ndarray,
+    device: str | torch.device = "cpu",
+    noise: np.random.Generator | None = None,
+) -> np.ndarray:
+    """The pictures that `vae` makes of the codes of `rows`, (n, 3, S, S) float32 in [0, 1]: of their means, or with
+    `noise` of codes drawn about them, which is what their rate pays for."""
     parts = []
     for part in np.array_split(rows, max(1, -(-len(rows) // BATCH))):
-        z = torch.from_numpy(faces.codes[part]).to(device)
+        codes = faces.codes[part]
+        if noise is not None:
+            codes = codes + faces.spreads[part] * noise.standard_normal(codes.shape, dtype=np.float32)
+        z = torch.from_numpy(codes).to(device)
         parts.append(vae.decode(z, faces.told(part, device)).float().cpu().numpy())
     return np.concatenate(parts)
 
 
-def coders(
-    vae: BetaVae, learnt: Coded, judged: Coded, device: str | torch.device = "cpu", seed: int = 0
-) -> list[Coder]:
-    """The network and its rivals on the faces `judged`: PCA of the same size and a network that was never trained,
-    both fitted to the faces `learnt`, and the mean picture.
-
-    Raises:
-        MienError: scikit-learn is not installed.
-    """
-    pca = _pca(learnt, judged, seed)
-    torch.manual_seed(seed)
-    blank = BetaVae(vae.settings, vae.crop).eval().to(device)
-    fresh = [code_faces(blank, part.manifest, device) for part in (learnt, judged)]
-    mean = _floats(learnt).mean(axis=0)
-    size = judged.codes.shape[1]
-    return [
-        Coder(
-            "beta-VAE",
-            f"the network, {size} latents of which {judged.age_dims} of the age",
-            judged.codes,
-            judged.age_dims,
-            lambda rows: decoded(vae, judged, rows, device),
-        ),
-        pca,
-        Coder(
-            "untrained",
-            "the same encoder with random weights; pictures by ridge regression on its code",
-            fresh[1].codes,
-            0,
-            _linear(fresh[0], fresh[1]),
-        ),
-        Coder("mean picture", "no code at all", None, 0, lambda rows: np.repeat(mean[None], len(rows), axis=0)),
-    ]
+@torch.inference_mode()
+def ages_said(vae: BetaVae, faces: Coded) -> np.ndarray:
+    """The ages that the head reads in the means of z_age, (N,) years."""
+    told = torch.from_numpy(faces.codes[:, : faces.age_dims]).to(vae.age_head.weight.device)
+    said: np.ndarray = vae.age_of(told).cpu().numpy()
+    return said
 
 
 def factors(manifest: Manifest) -> dict[str, np.ndarray]:
@@ -181,54 +157,6 @@ def factors(manifest: Manifest) -> dict[str, np.ndarray]:
     numbers = (*NUMBERS, *(name for name in DRAWN if _numeric(manifest, name)))
     found |= {name: manifest.numbers(name).astype(np.float64) for name in numbers}
     return {name: values for name, values in found.items() if _varies(values)}
-
-
-def rebuilt_figures(coder: Coder, judged: Coded) -> dict[str, np.ndarray]:
-    """How well each picture is rebuilt, (N,) for each of `RECONSTRUCTION`."""
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in RECONSTRUCTION}
-    for rows in np.array_split(np.arange(len(judged)), -(-len(judged) // BATCH)):
-        made, given = coder.rebuild(rows), judged.pictures[rows].astype(np.float32) / 255
-        for name, figure in RECONSTRUCTION.items():
-            parts[name].append(figure(given, made))
-    return {name: np.concatenate(values) for name, values in parts.items()}
-
-
-def _pca(learnt: Coded, judged: Coded, seed: int) -> Coder:
-    decomposition = need("sklearn.decomposition", "represent")
-    size = min(judged.codes.shape[1], len(learnt) - 1)
-    pca = decomposition.PCA(size, svd_solver="randomized", random_state=seed).fit(_flat(learnt))
-    codes = pca.transform(_flat(judged)).astype(np.float32)
-    shape = judged.pictures.shape[1:]
-
-    def rebuild(rows: np.ndarray) -> np.ndarray:
-        made: np.ndarray = pca.inverse_transform(codes[rows]).reshape(-1, *shape).clip(0, 1).astype(np.float32)
-        return made
-
-    return Coder("PCA", f"{size} principal components of the pixels", codes, 0, rebuild)
-
-
-def _linear(learnt: Coded, judged: Coded) -> Rebuild:
-    """Pictures by ridge regression on standardised codes, learnt from `learnt`."""
-    centre, spread = learnt.codes.mean(axis=0), learnt.codes.std(axis=0)
-    scale = np.where(spread > 1e-9, spread, np.inf)
-    x, pixels = (learnt.codes - centre) / scale, _flat(learnt)
-    mean = pixels.mean(axis=0)
-    weights = np.linalg.solve(x.T @ x + 1e-3 * len(x) * np.eye(x.shape[1], dtype=x.dtype), x.T @ (pixels - mean))
-    shown, shape = (judged.codes - centre) / scale, judged.pictures.shape[1:]
-
-    def rebuild(rows: np.ndarray) -> np.ndarray:
-        made: np.ndarray = (shown[rows] @ weights + mean).reshape(-1, *shape).clip(0, 1).astype(np.float32)
-        return made
-
-    return rebuild
-
-
-def _floats(faces: Coded) -> np.ndarray:
-    return faces.pictures.astype(np.float32) / 255
-
-
-def _flat(faces: Coded) -> np.ndarray:
-    return _floats(faces).reshape(len(faces), -1)
 
 
 def _numeric(manifest: Manifest, name: str) -> bool:

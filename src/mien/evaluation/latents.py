@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +13,16 @@ import torch
 from mien.data.align import require_view
 from mien.data.manifest import Manifest
 from mien.errors import MienError
-from mien.evaluation.codes import Coded, Coder, code_faces, coders, factors, rebuilt_figures
+from mien.evaluation.coders import Coder, coders, rebuilt_figures
+from mien.evaluation.codes import Coded, at_most, code_faces, factors
 from mien.evaluation.disentanglement import age_probes, separation
 from mien.evaluation.shifts import judge_shifts
 from mien.evaluation.smoothness import judge_smoothness
 from mien.files import write_json
-from mien.metrics.bootstrap import Bootstrap
+from mien.metrics.bootstrap import Bootstrap, Estimate
 from mien.metrics.coding import active, collapse
 from mien.metrics.weighted import mean
+from mien.models.autoencoder import Autoencoder
 from mien.models.beta_vae import BetaVae
 from mien.models.identity import load_identity
 from mien.models.perceptual import Perceptual
@@ -33,8 +35,8 @@ METRICS, PAGE = "latents.json", "latents.html"
 #: Faces on the figures, ages of the strips, steps of an interpolation, latents and places of a traversal.
 SHOWN, STRIP, STEPS, LATENTS = 6, (5, 20, 35, 50, 65, 80), 8, 8
 PLACES = (-2.0, -1.0, 0.0, 1.0, 2.0)
-#: The whole code, and what is left of it without the part that was taught the age.
-WITHOUT = "beta-VAE, z_id alone"
+#: Added to the name of a code that is looked at without the part that was taught the age, or told it.
+ALONE = ", z_id alone"
 
 
 def evaluate_latents(
@@ -45,6 +47,8 @@ def evaluate_latents(
     *,
     judge: Estimator | None = None,
     identity: str | Path | None = None,
+    rivals: Mapping[str, BetaVae | Autoencoder] | None = None,
+    pairs: Manifest | None = None,
     between: Sequence[tuple[int, int]] = (),
     limit: int = 2000,
     seeds: int = 3,
@@ -60,6 +64,8 @@ def evaluate_latents(
         judge: an estimator of ages, best of another architecture and other training faces; without it, no shift is
             judged.
         identity: weights of MobileFaceNet; without them no cosine and no perceptual distance is told.
+        rivals: other trained networks by the name that they have in the tables, on the same faces.
+        pairs: faces of named persons at several ages, whose cosine a shift's is held against; without, `manifest`'s.
         between: rows of the judged split between which to interpolate; two drawn pairs by default.
         limit: faces that teach, and that are judged, at most.
         seeds: repetitions behind the spread of MIG, DCI and SAP.
@@ -77,7 +83,7 @@ def evaluate_latents(
         if not 0 <= row < len(judged):
             raise MienError(f"row {row} to interpolate from: the judged faces are rows 0 to {len(judged) - 1}")
     boot = Bootstrap(judged.manifest.groups(), resamples)
-    ways = coders(vae, learnt, judged, device)
+    ways = coders(vae, learnt, judged, device, rivals=rivals)
     perceptual = None if identity is None else Perceptual("mobilefacenet", identity).to(device)
     embed = None if identity is None else load_identity(identity).to(device)
     metrics: dict[str, Any] = {
@@ -94,8 +100,10 @@ def evaluate_latents(
             "resamples": resamples,
             "identity": None if identity is None else Path(identity).name,
             "coders": {way.name: way.about for way in ways},
+            "coders_parameters": {way.name: way.parameters for way in ways},
         },
         "reconstruction": {},
+        "rates": {way.name: _mean(boot, way.rate) for way in ways if way.rate is not None},
         "rate": boot.estimates({name: partial(mean, values) for name, values in judged.rates.items()}),
     }
     rebuilt = {way.name: rebuilt_figures(way, judged) for way in ways}
@@ -108,11 +116,12 @@ def evaluate_latents(
     explained = _explained(judged, rebuilt["beta-VAE"]["mse"])
     metrics["code"] = {"active": in_use, "latents": judged.identity.shape[1], "explained": explained}
     metrics["collapse"] = collapse(in_use, judged.identity.shape[1], float(judged.rates["z_id"].mean()), explained)
-    metrics |= _knowledge(vae, ways, judged, boot, seeds)
+    metrics |= _knowledge(ways, judged, boot, seeds)
     metrics["smoothness"] = judge_smoothness(vae, judged, boot, perceptual, judge, device)
     metrics["shifts"] = None
     if judge is not None:
-        metrics["shifts"] = judge_shifts(vae, learnt, judged, judge, boot, embed, device)
+        real = None if pairs is None else code_faces(vae, pairs, device)
+        metrics["shifts"] = judge_shifts(vae, learnt, judged, judge, boot, embed, device, real)
     write_json(folder / METRICS, metrics)
     _write_page(vae, judged, ways, metrics, between or [(0, len(judged) // 2), (1, len(judged) - 1)], folder, device)
     return metrics
@@ -123,43 +132,42 @@ def _parts(manifest: Manifest, split: str, limit: int) -> tuple[Manifest, Manife
     judged = manifest.split(split)
     teaches = split not in ("all", "train") and (manifest.strings("split") == "train").any()
     if teaches:
-        return _some(manifest.split("train"), limit), _some(judged, limit)
+        return at_most(manifest.split("train"), limit), at_most(judged, limit)
     names, members = np.unique(judged.groups(), return_inverse=True)
     if len(names) < 2:
         raise MienError(f"{manifest.path or 'the manifest'}: {len(names)} group of faces; expected two or more")
     half = np.random.default_rng(0).permutation(len(names))[members] % 2 == 0
-    return _some(judged.where(half), limit), _some(judged.where(~half), limit)
+    return at_most(judged.where(half), limit), at_most(judged.where(~half), limit)
 
 
-def _some(manifest: Manifest, limit: int) -> Manifest:
-    if len(manifest) <= limit:
-        return manifest
-    return manifest.take(np.sort(np.random.default_rng(0).permutation(len(manifest))[:limit]))
-
-
-def _knowledge(vae: BetaVae, ways: Sequence[Coder], judged: Coded, boot: Bootstrap, seeds: int) -> dict[str, Any]:
-    """MIG, DCI, SAP and probes of age, of every code; and how well z_age tells the age."""
+def _knowledge(ways: Sequence[Coder], judged: Coded, boot: Bootstrap, seeds: int) -> dict[str, Any]:
+    """MIG, DCI, SAP and probes of age, of every code; and how well each z_age tells it."""
     known, groups, ages = factors(judged.manifest), judged.manifest.groups(), judged.ages
     apart: dict[str, Any] = {}
     probes: dict[str, Any] = {}
+    told: dict[str, Any] = {}
+    rows = np.flatnonzero(~np.isnan(ages))
     for way in ways:
         if way.codes is None:
             continue
-        apart[way.name] = separation(way.codes, known, groups, range(seeds))
-        probes[way.name] = age_probes(way.codes, ages, groups, boot)
-        if way.age_dims:
-            alone = way.codes[:, way.age_dims :]
-            apart[WITHOUT] = separation(alone, known, groups, range(seeds))
-            probes[WITHOUT] = age_probes(alone, ages, groups, boot)
-    rows = np.flatnonzero(~np.isnan(ages))
+        looked = {way.name: way.codes} | ({way.name + ALONE: way.codes[:, way.age_dims :]} if way.age_dims else {})
+        for name, codes in looked.items():
+            apart[name] = separation(codes, known, groups, range(seeds))
+            probes[name] = age_probes(codes, ages, groups, boot)
+        if way.said is not None and len(rows):
+            told[way.name] = _mean(boot, np.abs(way.said - ages)[rows], rows)
     result: dict[str, Any] = {"factors": {name: len(values) for name, values in known.items()}}
-    result |= {"separation": apart, "probes": probes, "age": {}}
-    if len(rows) and not vae.settings.conditional:  # its z_age is the age that it was told
-        device = vae.age_head.weight.device
-        with torch.inference_mode():
-            said = vae.age_of(torch.from_numpy(judged.codes[rows, : judged.age_dims]).to(device)).cpu().numpy()
-        result["age"] = boot.estimates({"mae": partial(mean, np.abs(said - ages[rows]))}, rows)
-    return result
+    own = ways[0].name
+    return result | {
+        "separation": apart,
+        "probes": probes,
+        "ages": told,
+        "age": {"mae": told[own]} if own in told else {},
+    }
+
+
+def _mean(boot: Bootstrap, values: np.ndarray, rows: np.ndarray | None = None) -> Estimate:
+    return boot.estimates({"mean": partial(mean, values)}, rows)["mean"]
 
 
 def _explained(judged: Coded, errors: np.ndarray) -> float:

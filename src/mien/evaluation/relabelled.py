@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.experts.columns import SOURCE, experts_of
-from mien.models.estimator import Estimator, weights_hash
+
+#: How a command is told to judge in a circle all the same.
+ALLOW = "--allow-relabelled"
 
 
-def guard(judge: Estimator, manifest: Manifest) -> None:
-    """Pass when `judge` may tell how well a model does that learnt from `manifest`.
+def guard(judge: str, hashes: Collection[str], manifest: Manifest) -> None:
+    """Pass when a judge may tell how well a model does that learnt from `manifest`.
+
+    Args:
+        judge: its name.
+        hashes: of the weights of all networks that it asks, as `ExpertSettings.hash` gives them.
 
     Raises:
-        MienError: `judge` is one of the experts that relabelled it: the model learnt to please it.
+        MienError: one of them is an expert that relabelled it: the model learnt to please it.
     """
-    mine = weights_hash(judge)
+    if not (manifest.strings("age_from") == SOURCE).any():
+        return
     for name, digest in experts_of(manifest).items():
-        if digest == mine:
+        if digest in hashes:
             raise MienError(
-                f"{judge.name or 'the judge'} is the expert {name} that relabelled {manifest.path or 'the manifest'}: "
-                "a model that learnt from it looks better to it than it is; take a judge that was left out"
+                f"{judge} asks the expert {name} that relabelled {manifest.path or 'the manifest'}: a model that "
+                f"learnt from it looks better to it than it is; take a judge that was left out, or say {ALLOW}"
             )
 
 
-def guard_labels(manifest: Manifest) -> None:
-    """Pass when the ages of `manifest` are people's, so that a model may be judged on them.
+def guard_labels(manifest: Manifest, allow: str = ALLOW) -> None:
+    """Pass when the ages of `manifest` are people's, so that a model may be judged on them; `allow` is how to say that
+    it may be all the same.
 
     Raises:
         MienError: some are those of experts; the message says of how many faces and of which experts.
@@ -34,6 +44,5 @@ def guard_labels(manifest: Manifest) -> None:
         names = ", ".join(experts_of(manifest.where(taken))) or "experts"
         raise MienError(
             f"the ages of {int(taken.sum()):,} of {len(manifest):,} faces are those of {names}, not given ones: judged "
-            "on them, a model that learnt from them looks better than it is; judge on given ages, or say "
-            "--allow-relabelled"
+            f"on them, a model that learnt from them looks better than it is; judge on given ages, or say {allow}"
         )

@@ -35,12 +35,14 @@ def judge_shifts(
     boot: Bootstrap,
     identity: nn.Module | None = None,
     device: str | torch.device = "cpu",
+    pairs: Coded | None = None,
 ) -> dict[str, Any]:
     """The judged age of faces of 35 to 65 shifted by 30 years both ways, over the shift estimators.
 
     Vectors are learnt from `learnt`. The judge's own error on the faces as they are and on plain reconstructions
     stands beside, and the copy of the face as the route that changes nothing. `identity` maps pictures to embeddings;
-    without it no cosine is told. `boot` is over the faces `judged`.
+    without it no cosine is told. `boot` is over the faces `judged`. `pairs` are faces of named persons whose cosine at
+    such a gap of age is told beside; without, those judged.
 
     Raises:
         MienError: no face of an age between is there.
@@ -68,7 +70,7 @@ def judge_shifts(
         "routes": {"copy": _figures(plain, plain, plain, boot, rows)},
     }
     if identity is not None:
-        result["same_person"] = same_person(judged, asker)
+        result["same_person"] = same_person(pairs or judged, asker, boot.resamples)
     line = nn.functional.normalize(vae.direction.detach().float(), dim=0).cpu().numpy()
     where = learnt.manifest
     persons = where.strings("person")
@@ -91,8 +93,9 @@ def judge_shifts(
     return result
 
 
-def same_person(faces: Coded, asker: _Asker) -> dict[str, Any]:
-    """The mean cosine of two pictures of one person taken 20 to 40 years apart, and how many such pairs there are."""
+def same_person(faces: Coded, asker: _Asker, resamples: int) -> dict[str, Any]:
+    """The mean cosine of two pictures of one person taken 20 to 40 years apart, with its interval over persons, and how
+    many such pairs there are."""
     names, ages = faces.manifest.strings("person"), faces.ages
     pairs: list[tuple[int, int]] = []
     for name in dict.fromkeys(name for name in names if name is not None):
@@ -101,9 +104,12 @@ def same_person(faces: Coded, asker: _Asker) -> dict[str, Any]:
         if len(pairs) >= PAIRS:
             break
     if not pairs:
-        return {"n": 0, "cosine": float("nan")}
+        return {"n": 0, "persons": 0, "cosine": None}
     first, second = (faces.pictures[[pair[side] for pair in pairs]].astype(np.float32) / 255 for side in (0, 1))
-    return {"n": len(pairs), "cosine": float(np.nanmean(cosine(asker.embed(first), asker.embed(second))))}
+    cosines = np.nan_to_num(cosine(asker.embed(first), asker.embed(second)))
+    persons = np.unique(names[[pair[0] for pair in pairs]].astype(str), return_inverse=True)[1]
+    told = Bootstrap(persons, resamples).estimates({"cosine": partial(mean, cosines)})
+    return {"n": len(pairs), "persons": int(persons.max()) + 1, **told}
 
 
 class _Asker:

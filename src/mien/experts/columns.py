@@ -12,6 +12,7 @@ from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.experts.fusion import Fused, Fusion
 from mien.experts.methods import Method
+from mien.faces import MAX_AGE, SPLITS
 
 #: Years of spread at which an age is half as reliable as one that is certain.
 HALF = 5.0
@@ -99,20 +100,25 @@ def flags(part: Manifest, fused: Fused, keep: np.ndarray, experts: int) -> list[
 def with_fused_ages(part: Manifest) -> Manifest:
     """The faces that pass the filter, the fused age as their age; the given one in `given_age_low`, `given_age_high`.
 
+    Those of the splits select, val and test stay, with their given ages: what learnt from the experts is not judged by
+    them.
+
     Raises:
         MienError: the manifest was not relabelled.
     """
     if "moe_age" not in part.table.column_names:
         raise MienError(f"{part.path or 'the manifest'} has no fused ages; `mien relabel` adds them")
-    part = part.where(part.strings("moe_kept").astype(bool))
-    ages = np.clip(part.numbers("moe_age"), 0, 120)
+    held = part.codes("split") > SPLITS.index("train")
+    part = part.where(held | part.strings("moe_kept").astype(bool))
+    held = part.codes("split") > SPLITS.index("train")
+    low, high, ages = part.numbers("age_low"), part.numbers("age_high"), np.clip(part.numbers("moe_age"), 0, MAX_AGE)
     return part.with_columns(
         {
-            "given_age_low": part.numbers("age_low"),
-            "given_age_high": part.numbers("age_high"),
-            "age_low": ages,
-            "age_high": ages,
-            "age_from": [SOURCE] * len(part),
+            "given_age_low": low,
+            "given_age_high": high,
+            "age_low": np.where(held, low, ages),
+            "age_high": np.where(held, high, ages),
+            "age_from": np.where(held, part.strings("age_from"), SOURCE).tolist(),
         }
     )
 

@@ -3,6 +3,8 @@
 experts:
   - {kind: ours, model: runs/a}
   - {kind: dex, name: resnet, architecture: resnet50, weights: dex.safetensors, pixels: caffe, terms: research only}
+  - {kind: mivolo, weights: mivolo_v2}             # folders as the Hugging Face hub gives them
+  - {kind: vlm, name: janus, weights: Janus-Pro-1B, precision: bfloat16}
 fusion: fusion.json        # what `mien relabel --fit` wrote; or mean, median, winsorised
 """
 
@@ -73,7 +75,59 @@ class DexSettings(BaseModel):
         return content(Path(self.weights))
 
 
-ExpertSettings = Annotated[OursSettings | DexSettings, Field(discriminator="kind")]
+class MiVoloSettings(BaseModel):
+    """A MiVOLO from its folder; `views`: how often it looks at a face, the spread of which is its confidence."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["mivolo"]
+    name: str = Field(default="", pattern=NAME, validate_default=False)
+    weights: str
+    views: int = Field(default=4, ge=1, le=4)
+    terms: str = ""
+
+    def place(self) -> str:
+        return self.weights
+
+    def build(self, device: str) -> Expert:
+        from mien.experts.mivolo import MiVolo
+
+        return MiVolo(self.weights, self.name, self.views, self.terms, device)
+
+    def hash(self) -> str:
+        """sha256 of the folder's files."""
+        return content(Path(self.weights))
+
+
+class VlmSettings(BaseModel):
+    """An image-text model of transformers' from its folder; `samples` and `least`: see `experts/vlm.py`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["vlm"]
+    name: str = Field(default="", pattern=NAME, validate_default=False)
+    weights: str
+    question: str = Field(default="", description="What it is asked; a question of its own if empty.")
+    samples: int = Field(default=0, ge=0)
+    least: float = Field(default=0.1, ge=0, le=1)
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    terms: str = ""
+
+    def place(self) -> str:
+        return self.weights
+
+    def build(self, device: str) -> Expert:
+        from mien.experts.vlm import QUESTION, Vlm
+
+        question = self.question or QUESTION
+        return Vlm(self.weights, self.name, question, self.samples, self.least, self.terms, self.precision, device)
+
+    def hash(self) -> str:
+        """sha256 of the folder's files."""
+        return content(Path(self.weights))
+
+
+ExpertSettings = Annotated[OursSettings | DexSettings | MiVoloSettings | VlmSettings, Field(discriminator="kind")]
 
 
 class Experts(BaseModel):
@@ -112,7 +166,8 @@ def load_experts(file: str | Path) -> Experts:
         setattr(expert, field, _beside(path.parent, expert.place()))
         if field == "weights" and not Path(expert.place()).exists():
             raise MienError(f"{path}: {expert.kind} {expert.name or ''}: {expert.place()} is not there; name its file")
-        expert.name = expert.name or Path(expert.place()).stem
+        place = Path(expert.place())
+        expert.name = expert.name or (place.name if place.is_dir() else place.stem)
     names = experts.names()
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

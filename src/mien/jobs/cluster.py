@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ def run_on_ray(
         except ConnectionError as error:
             raise MienError(f"no Ray cluster answers at {engine.address}: {error}") from None
     try:
+        # What it says of its plans and progress is no news to who started a job of ours.
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = False

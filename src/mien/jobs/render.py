@@ -23,7 +23,7 @@ from mien.errors import MienError
 from mien.evaluation.locate import Locator, build_locator
 from mien.faces import MAX_AGE, MIN_AGE, Crop
 from mien.files import whole
-from mien.jobs.engine import Job
+from mien.jobs.engine import Engine, Job
 from mien.jobs.inputs import Item, Items, ManifestItems
 from mien.jobs.paste import paste
 from mien.jobs.predict import NO_FACE
@@ -76,8 +76,8 @@ class Rendering:
         assert isinstance(self.renderer, nn.Module)
         return fingerprint(self.renderer, {"crop": self.renderer.crop.to_dict(), "size": self.renderer.input_size})
 
-    def job(self, folder: str | Path, items: Items, show: bool = True) -> Job:
-        """Render all `items` as a resumable job in `folder` and return it, finished.
+    def job(self, folder: str | Path, items: Items, engine: Engine | None = None, show: bool = True) -> Job:
+        """Render all `items` as a resumable job in `folder` and return it, finished; `engine` says who does the work.
 
         Pictures lie in a folder a shard, named by the input's number, the face and the age; `renders.parquet` tells
         what each is (`data/renders.py`). The same inputs, ages and weights give the same bytes.
@@ -96,17 +96,10 @@ class Rendering:
             },
         }
         job = Job(folder, "render", facts, len(items), shard=SHARD)
-        known = _ages_of(items)
-
-        def process(part: Sequence[Item], first: int) -> Iterator[list[Row]]:
-            # Decoding takes little beside rendering, but finding a face in a photo does not.
-            threads = 0 if self.crops or self.detector is None else 2
-            for number, done in enumerate(stream(part, self._load, self._compute, 4, threads), first):
-                yield self._rows(job, number, done, None if known is None else known[number])
-
         about = {"model": model, "crop": self._crop(0).to_dict(), "ages": list(self.ages)}
         schema = renders_schema(about)
-        job.run(items, process, schema, show=show)
+        work = _Work(self, job, _ages_of(items))
+        job.run(items, work, schema, failed=work.failed, engine=engine, show=show)
         if not job.pending():  # of several ranks only the first waits for all
             _join(job, schema)
         return job
@@ -187,6 +180,29 @@ class Rendering:
                 save_png(path, picture, synthetic(name, [age]))
                 rows.append(about | {"age": age, "picture": _inside(job, path), "pasted": photo_of})
         return rows
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A shard's work: picklable, so that other processes can do it; `known` are the ages of the inputs."""
+
+    rendering: Rendering
+    job: Job
+    known: list[float | None] | None
+
+    def __call__(self, part: Sequence[Item], first: int) -> Iterator[list[Row]]:
+        asked = self.rendering
+        # Decoding takes little beside rendering, but finding a face in a photo does not.
+        threads = 0 if asked.crops or asked.detector is None else 2
+        for number, done in enumerate(stream(part, asked._load, asked._compute, 4, threads), first):
+            yield asked._rows(self.job, number, done, self._age(number))
+
+    def failed(self, item: Item, number: int, reason: str) -> list[Row]:
+        """The row of an input that made the work raise, hang or crash."""
+        return self.rendering._rows(self.job, number, Done(item, error=reason), self._age(number))
+
+    def _age(self, number: int) -> float | None:
+        return None if self.known is None else self.known[number]
 
 
 def rendering(

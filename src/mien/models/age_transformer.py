@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from mien.errors import MienError
 from mien.faces import MAX_AGE, MIN_AGE, Crop
-from mien.models.beta_vae import GROUPS, MIDDLE, UNIT, Block, resized
-from mien.models.renderer import as_float, check_ages
+from mien.models.beta_vae import MIDDLE, UNIT
+from mien.models.renderer import as_float, check_ages, resized
+from mien.models.residual import GROUPS, Block
 
 #: Ages that a renderer shows unless told otherwise.
 ANCHORS = (5.0, 15.0, 25.0, 35.0, 45.0, 55.0, 65.0, 75.0, 85.0, 95.0)

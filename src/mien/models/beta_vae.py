@@ -20,14 +20,13 @@ from torch import Tensor, nn
 
 from mien.errors import unknown
 from mien.faces import VOCABULARIES, Crop
-from mien.models.renderer import as_float, check_ages
+from mien.models.renderer import as_float, check_ages, resized
+from mien.models.residual import GROUPS, Block
 
 #: The age whose code is 0, and the years in one unit of the code: ages 0 to 100 are -2 to 2.
 MIDDLE, UNIT = 50.0, 25.0
 #: Side of the smallest map.
 SMALLEST = 4
-#: Channels are a multiple of it.
-GROUPS = 8
 #: Length of the vector that modulates the decoder's blocks.
 CONDITION = 128
 #: Logarithm of a latent's variance stays within: beyond it a step of training could throw the code anywhere.
@@ -293,45 +292,6 @@ class BetaVae(nn.Module):
             codes = torch.full((len(z_age),), -1, device=z_age.device) if attributes is None else attributes[:, place]
             parts.append(embedding(torch.where(codes < 0, unknown_code, codes)))
         return self.condition(torch.cat(parts, dim=1))
-
-
-class Block(nn.Module):
-    """A residual block: GroupNorm, SiLU, convolution, twice; modulated before the second where it is told something.
-
-    The second convolution starts at zero, the block thus as its shortcut.
-    """
-
-    def __init__(self, inputs: int, outputs: int, told: int = 0, stride: int = 1, grow: bool = False) -> None:
-        super().__init__()
-        self.stride, self.grow = stride, grow
-        self.norm1, self.norm2 = nn.GroupNorm(GROUPS, inputs), nn.GroupNorm(GROUPS, outputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        self.modulation = nn.Linear(told, 2 * outputs) if told else None
-        nn.init.zeros_(self.conv2.weight)
-        if self.modulation is not None:
-            nn.init.zeros_(self.modulation.weight)
-            nn.init.zeros_(self.modulation.bias)
-
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        h = F.silu(self.norm1(x))
-        if self.grow:
-            h, x = F.interpolate(h, scale_factor=2.0), F.interpolate(self.shortcut(x), scale_factor=2.0)
-        else:
-            x = self.shortcut(F.avg_pool2d(x, self.stride) if self.stride > 1 else x)
-        h = self.norm2(self.conv1(h))
-        if self.modulation is not None and condition is not None:
-            scale, shift = self.modulation(condition)[..., None, None].chunk(2, dim=1)
-            h = h * (1 + scale) + shift
-        return x + self.conv2(F.silu(h))
-
-
-def resized(images: Tensor, side: int) -> Tensor:
-    """Float pictures (B, 3, H, W) as (B, 3, side, side)."""
-    if images.shape[-2:] == (side, side):
-        return images
-    return F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
 def _channels(settings: BetaVaeSettings) -> list[int]:

@@ -35,6 +35,10 @@ class Language(Protocol):
     #: Length of a token of text.
     width: int
 
+    def hash(self) -> str:
+        """It changes when the vectors would."""
+        ...
+
     def tokens(self, texts: Sequence[str]) -> Tensor:
         """(N, L, width) float32, a row a text; NaN for an empty text."""
         ...
@@ -62,6 +66,9 @@ class HashedLanguage:
         generator = torch.Generator().manual_seed(0)
         self._projection = torch.randn(3 * 16 * 16, width, generator=generator) / 16
 
+    def hash(self) -> str:
+        return f"{self.name} {self.width} {self.length}"
+
     def tokens(self, texts: Sequence[str]) -> Tensor:
         found = torch.full((len(texts), self.length, self.width), torch.nan)
         for row, text in enumerate(texts):
@@ -87,8 +94,8 @@ class HashedLanguage:
         return drawn.astype(np.float32)
 
 
-def read_captions(path: str | Path) -> dict[str, str]:
-    """The captions of a cache by the sha256 of their pictures; words that tell an age are taken out.
+def read_captions(path: str | Path, keep_age: bool = False) -> dict[str, str]:
+    """The captions of a cache by the sha256 of their pictures; words that tell an age are taken out, if not kept.
 
     A cache has one JSON object a line, with `sha256` and `caption`; other keys (the captioner's name) are not looked
     at. The last line of a picture counts.
@@ -104,7 +111,8 @@ def read_captions(path: str | Path) -> dict[str, str]:
                     continue
                 try:
                     entry = json.loads(line)
-                    found[str(entry["sha256"])] = without_age(str(entry["caption"]))
+                    caption = str(entry["caption"])
+                    found[str(entry["sha256"])] = caption if keep_age else without_age(caption)
                 except (json.JSONDecodeError, KeyError, TypeError):
                     raise MienError(
                         f"{path}: line {number} is not an object with sha256 and caption: {line.strip()[:60]!r}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mien.errors import MienError
@@ -50,3 +51,10 @@ def check_ages(ages: Tensor, faces: int) -> None:
 def as_float(images: Tensor) -> Tensor:
     """Uint8 or float [0, 1] pictures as float32 [0, 1]."""
     return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
+def resized(images: Tensor, side: int) -> Tensor:
+    """Float pictures (B, 3, H, W) as (B, 3, side, side)."""
+    if images.shape[-2:] == (side, side):
+        return images
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)

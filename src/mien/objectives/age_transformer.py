@@ -15,18 +15,17 @@ from torch import Tensor, nn
 from mien.errors import MienError
 from mien.faces import GENDERS, FaceBatch
 from mien.models.age_transformer import AgeTransformer, Rendered
-from mien.models.beta_vae import resized
 from mien.models.checkpoint import save_age_transformer
 from mien.models.discriminator import Discriminator
 from mien.models.language import HashedLanguage, Language, age_texts
 from mien.models.perceptual import Perceptual
-from mien.models.renderer import as_float
+from mien.models.renderer import as_float, resized
 from mien.objectives.adversarial import AdaptiveAugment, gradient_penalty, taken_for_made, taken_for_real
 from mien.objectives.ageing import GENDER, SPREAD, TEXT, Ageing, collapse, label_spread
 from mien.objectives.ageing_settings import AgeTransformerObjectiveSettings
 from mien.objectives.base import Objective, Reduce, Terms, averaged
 from mien.objectives.coding import AGE
-from mien.objectives.guides import AgeGuide, IdentityGuide, same_person
+from mien.objectives.guides import AgeGuide, IdentityGuide, jittered, same_person
 from mien.objectives.latent import ramp
 
 if TYPE_CHECKING:
@@ -194,7 +193,8 @@ class AgeTransformerObjective(Objective):
         terms: dict[str, Tensor] = {}
         apart = (years - own).abs()
         if self.guide is not None and ("age" in wanted or "ordering" in wanted):
-            judged, unsure = self.guide.to(shown.device)(made.pictures[:, 1:].flatten(0, 1))
+            seen = jittered(made.pictures[:, 1:].flatten(0, 1), self.settings.jitter)
+            judged, unsure = self.guide.to(shown.device)(seen)
             judged, unsure = judged.view_as(asked), unsure.view_as(asked)
             if "age" in wanted:
                 terms["age"] = (_decades((judged - asked).abs()) / (1 + unsure / UNSURE)).mean(dim=1)

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from mien.faces import FaceBatch
 from mien.models.age_transformer import AgeTransformer
-from mien.models.beta_vae import resized
-from mien.models.renderer import as_float
+from mien.models.renderer import as_float, resized
 from mien.objectives.coding import AGE
 from mien.objectives.guides import AgeGuide, IdentityGuide
 

@@ -35,6 +35,9 @@ class AgeTransformerObjectiveSettings(BaseModel):
     identity_model: str | None = Field(default=None, description="an estimator's run or checkpoint as identity guide")
     guide_model: str | None = Field(default=None, description="the age guide: a run or checkpoint of an estimator")
     age: float = Field(default=0.0, ge=0, description="weight of the smooth L1 in decades of the guide's age")
+    jitter: float = Field(
+        default=1.0, ge=0, le=1, description="how far the age guide sees renders turned, scaled, shifted and grainy"
+    )
     ordering: float = Field(
         default=0.0, ge=0, description="weight of neighbouring ages' judged ages rising, in decades"
     )

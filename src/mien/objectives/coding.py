@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mien.faces import FaceBatch
 from mien.metrics.coding import active, linear_probe
-from mien.models.beta_vae import BetaVae, resized
-from mien.models.renderer import as_float
+from mien.models.beta_vae import BetaVae
+from mien.models.renderer import as_float, resized
 from mien.objectives.latent import conditional_rate, normal_rate
 
 #: Keys of a batch's labels: (B, 2) float32 years, NaN unknown; (B, K) int64, -1 unknown.

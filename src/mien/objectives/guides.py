@@ -9,6 +9,7 @@ import math
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mien.errors import MienError
@@ -21,6 +22,8 @@ from mien.tasks.head import precise
 
 #: The network that judges identity.
 JUDGE = "mobilefacenet"
+#: How far `jittered` turns (radians), scales (logarithm) and shifts (of half the side), and its strongest grain.
+TURN, SCALE, SHIFT, GRAIN = 0.1, 0.1, 0.12, 0.08
 
 
 class AgeGuide(nn.Module):
@@ -84,7 +87,30 @@ class IdentityGuide(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, F) float32 of length 1."""
-        return nn.functional.normalize(self.net(images).float(), dim=1)
+        return F.normalize(self.net(images).float(), dim=1)
+
+
+def jittered(images: Tensor, amount: float) -> Tensor:
+    """Float pictures (B, 3, H, W) in [0, 1], each turned, scaled, shifted and made grainy at random; gradients pass.
+
+    A renderer learns to please a guide by patterns of single pixels that no other eye takes for age; patterns that
+    have to survive this are features of a face (Athalye et al., 2018, https://arxiv.org/abs/1707.07397, turned round).
+
+    Args:
+        amount: in [0, 1]; 0 leaves the pictures as they are.
+    """
+    if not amount:
+        return images
+
+    def even(most: float) -> Tensor:
+        return (torch.rand(len(images), device=images.device) * 2 - 1) * most * amount
+
+    angle, size = even(TURN), even(SCALE).exp()
+    cosine, sine = angle.cos() * size, angle.sin() * size
+    rows = [torch.stack([cosine, -sine, even(SHIFT)], dim=1), torch.stack([sine, cosine, even(SHIFT)], dim=1)]
+    places = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
+    moved = F.grid_sample(images, places, padding_mode="reflection", align_corners=False)
+    return moved + even(GRAIN).abs()[:, None, None, None] * torch.randn_like(moved)
 
 
 def same_person(distance: Tensor) -> Tensor:

@@ -136,6 +136,10 @@ class Page:
         sets = (f'<div class="faces set">{"".join(map(_face, row))}</div>' for row in rows)
         self._parts.append(f'<div class="sets">{"".join(sets)}</div>')
 
+    def strip(self, pictures: Sequence[Picture]) -> None:
+        """Faces in one line, however many: a narrow page moves them sideways."""
+        self._parts.append(f'<div class="scroll"><div class="strip">{"".join(map(_face, pictures))}</div></div>')
+
     @contextmanager
     def details(self, summary: str, open: bool = False) -> Iterator[None]:  # noqa: A002
         """What is added inside is folded away behind `summary`; printing unfolds nothing that is folded."""

@@ -101,14 +101,53 @@ def _cards(metrics: Mapping[str, Any]) -> list[Card]:
     return cards
 
 
-def _reconstruction(page: Page, metrics: Mapping[str, Any]) -> None:
-    page.heading("Reconstruction and rate")
+def painted(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    """Headers and rows of the table of codes: what each pays, and how well it rebuilds the same held-out faces."""
     names = list(next(iter(metrics["reconstruction"].values())))
     rows = [
-        [coder, *(years(found[name], DIGITS[name]) for name in names)]
+        [
+            coder,
+            count(metrics["about"]["coders_parameters"].get(coder)),
+            years(metrics["rates"].get(coder), 1),
+            *(years(found[name], DIGITS[name]) for name in names),
+        ]
         for coder, found in metrics["reconstruction"].items()
     ]
-    page.table(["code", *(LABELS[name] for name in names)], rows)
+    return ["code", "parameters", "rate, nats", *(LABELS[name] for name in names)], rows
+
+
+def known(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    """Headers and rows of the table of codes: where each has the age, and what its person's part still knows of it."""
+    rows = []
+    for coder in metrics["reconstruction"]:
+        found = metrics["separation"].get(coder)
+        if found is None:
+            continue
+        age = found["factors"].get("age")
+        probe = metrics["probes"].get(f"{coder}, z_id alone") or metrics["probes"].get(coder) or {}
+        rows.append(
+            [
+                coder,
+                None if age is None else years(age["mig"], 3),
+                None if age is None else "{:.3f} to {:.3f}".format(*age["mig"]["null"]),
+                None if age is None else years(age["sap"], 3),
+                years(found["disentanglement"], 3),
+                years(probe.get("ratio")),
+                probe.get("strongest"),
+                years(metrics["ages"].get(coder)),
+            ]
+        )
+    return [*("code", "MIG of age", "null", "SAP of age", "DCI"), "age in z_id", "by", "age MAE of z_age"], rows
+
+
+def _reconstruction(page: Page, metrics: Mapping[str, Any]) -> None:
+    page.heading("The codes side by side")
+    page.table(*painted(metrics))
+    page.table(*known(metrics))
+    page.note(
+        "Age in z_id: the strongest probe's MAE over the constant median's; of a code without a part for the age, in "
+        "all of it. A code that is told the age, or taught it, has its MIG from that."
+    )
     page.points([f"rate of {name}: **{years(value, 2)}** nats a face" for name, value in metrics["rate"].items()])
 
 
@@ -181,7 +220,8 @@ def _shifts(page: Page, found: Mapping[str, Any] | None) -> None:
     if found.get("same_person", {}).get("n"):
         same = found["same_person"]
         page.text(
-            f"Two pictures of one person 20 to 40 years apart: cosine {same['cosine']:.3f} ({same['n']:,} pairs)."
+            f"Two pictures of one person 20 to 40 years apart: cosine {years(same['cosine'], 3)} ({same['n']:,} pairs "
+            f"of {same['persons']:,} persons)."
         )
     told = [key for key in SHIFTS if any(key in route for route in found["routes"].values())]
     rows = []

@@ -15,7 +15,8 @@ from mien.errors import MienError
 from mien.files import write_json
 from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
 from mien.models.checkpoint import load_renderer
-from mien.models.language import HashedLanguage, read_captions
+from mien.models.embeddings import caption_tokens
+from mien.models.learnt_language import build_language
 from mien.objectives.age_transformer import AgeTransformerObjective
 from mien.objectives.ageing import GENDER, SPREAD, TEXT, Ageing
 from mien.objectives.coding import AGE
@@ -53,7 +54,9 @@ def assemble(
     judge = FaceLoader(few, labels_of(recipe, few), network.input_size, TOGETHER, workers=min(workers, 1))
     steps = len(loader) // recipe.training.accumulate * recipe.training.epochs
     ages = np.stack([training.numbers("age_low"), training.numbers("age_high")], axis=1)
-    return network, AgeTransformerObjective(network, judge, recipe.age_transformer_objective, ages, steps), loader
+    language = build_language(recipe.language, settings.text or None) if recipe.language else None
+    objective = AgeTransformerObjective(network, judge, recipe.age_transformer_objective, ages, steps, language)
+    return network, objective, loader
 
 
 def evenly(manifest: Manifest, count: int) -> Manifest:
@@ -79,9 +82,8 @@ def labels_of(recipe: Recipe, manifest: Manifest) -> dict[str, Tensor]:
             "length of a caption's tokens)"
         )
     if recipe.captions:
-        captions = read_captions(recipe.captions)
         hashes = [key.hex() if key else "" for key in manifest.table["sha256"].to_pylist()]
-        labels[TEXT] = HashedLanguage(width).tokens([captions.get(key, "") for key in hashes])
+        labels[TEXT] = caption_tokens(recipe.captions, hashes, build_language(recipe.language, width))
     return labels
 
 

@@ -45,6 +45,7 @@ def training_loader(
         workers=workers,
         rank=accelerator.process_index,
         world=world,
+        picture=recipe.data.picture,
     )
     return loader, workers
 

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mien.data.loading import Picture
 from mien.data.sampling import Sampling
 from mien.data.transforms import AugmentSettings
 from mien.errors import MienError, nearest, unknown
@@ -34,6 +35,13 @@ class DataSettings(BaseModel):
     root: str | None = Field(default=None, description="where the pictures are, if they moved")
     train: str = "train"
     select: str = "select"
+    allow_relabelled: bool = Field(
+        default=False, description="judge the run on val and test although their ages are those of `mien relabel`"
+    )
+    picture: Picture = Field(
+        default="original",
+        description="what is learnt from where `mien enhance` made a better picture: original, enhanced or both",
+    )
     workers: int | None = Field(
         default=None, ge=0, description="processes that read pictures; by default from the cores"
     )
@@ -63,6 +71,10 @@ class Recipe(BaseModel):
     age_transformer: AgeTransformerSettings | None = None
     age_transformer_objective: AgeTransformerObjectiveSettings = AgeTransformerObjectiveSettings()
     captions: str | None = Field(default=None, description="a cache of captions, which the AgeTransformer may read")
+    language: str | None = Field(
+        default=None,
+        description="what makes vectors of captions and of ages in words: hashed, or a folder of CLIP or a text model",
+    )
     optim: OptimSettings = OptimSettings()
     training: TrainingSettings = TrainingSettings()
     record: dict[str, Any] | None = None

@@ -19,7 +19,8 @@ from mien.data.align import require_view
 from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
 from mien.errors import MienError
-from mien.faces import VOCABULARIES
+from mien.evaluation.relabelled import guard_labels
+from mien.faces import SPLITS, VOCABULARIES
 from mien.files import write_json
 from mien.models.checkpoint import load_estimator, read_pointer, save_facts
 from mien.models.estimator import Estimator, build_estimator, start_from
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from mien.evaluation.predictions import Raw
 
 CONFIG = "config_used.json"
+#: What an estimator is judged on when it has learnt; it is calibrated on the first.
+JUDGED = ("val", "test")
 #: Settings that may differ between a run and its resumption, since they change no number.
 FREE = ("data.root", "data.workers", "training.keep", "training.save_every")
 
@@ -69,6 +72,9 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
         build, conclude = beta_vae.assemble, beta_vae.finish
     elif recipe.age_transformer:
         build, conclude = age_transformer.assemble, age_transformer.finish
+    if conclude is finish and not recipe.data.allow_relabelled:
+        judged = np.isin(manifest.codes("split"), [SPLITS.index(split) for split in JUDGED])
+        guard_labels(manifest.where(judged), "data.allow_relabelled=true")
     network, objective, loader = build(recipe, manifest, accelerator)
     if main and show:
         faces = len(manifest.split(recipe.data.train))
@@ -183,7 +189,7 @@ def finish(
     if "val" in there:
         raw = {"val": calibrate(estimator, manifest, "val", device=device, show=show)}
         save_facts(read_pointer(folder / "checkpoints", "best"), estimator)
-    for split in ("val", "test"):
+    for split in JUDGED:
         if split in there:
             result = evaluate_model(estimator, manifest, split, folder, device=device, show=show, raw=raw.get(split))
             metrics[split], reports[split] = result.metrics, str(result.report)
@@ -219,11 +225,7 @@ def _claim(folder: Path, recipe: Recipe, manifest: Manifest, resume: bool) -> No
     if path.is_file():
         if not resume:
             raise MienError(f"{folder} holds a run already; go on with --resume, or name another folder with -o")
-        before = json.loads(path.read_text(encoding="utf-8"))
-        was = before.pop("record", {})
-        changed = [key for key in _differences(before, settings) if key not in FREE]
-        if was.get("manifest") != manifest.hash:
-            changed.append("the manifest's content")
+        changed = changed_settings(folder, recipe, manifest)
         if changed:
             raise MienError(
                 f"{folder}: cannot be resumed, since these differ from the run's {CONFIG}: {', '.join(changed)}; "
@@ -244,6 +246,18 @@ def _claim(folder: Path, recipe: Recipe, manifest: Manifest, resume: bool) -> No
         "faces": len(manifest),
     }
     write_json(path, settings)
+
+
+def changed_settings(folder: Path, recipe: Recipe, manifest: Manifest) -> list[str]:
+    """Keys in which `recipe`, or the faces it learns from, differ from the run in `folder`; those that change no
+    number aside."""
+    before = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    was = before.pop("record", {})
+    settings = recipe.model_dump(mode="json", exclude={"record"})
+    if recipe.training.precision == "auto":  # a run writes what this came to
+        settings["training"]["precision"] = before["training"]["precision"]
+    changed = [key for key in _differences(before, settings) if key not in FREE]
+    return [*changed, "the manifest's content"] if was.get("manifest") != manifest.hash else changed
 
 
 def _differences(before: Any, now: Any, place: str = "") -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +13,8 @@ import numpy as np
 
 from mien.data.archives import Tree, open_tree
 from mien.data.pictures import is_picture
+from mien.data.sources.tables import Row, read_csv
+from mien.errors import MienError
 from mien.faces import EXPRESSIONS, RACE_OF_RACE7, VOCABULARIES, Crop, Face
 
 
@@ -92,6 +94,44 @@ def label_files(tree: Tree, beside: Path, names: re.Pattern[str]) -> Iterator[tu
         for file in sorted(beside.iterdir()):
             if names.fullmatch(file.name):
                 yield file.name, file.read_bytes()
+
+
+def labelled(
+    tree: Tree,
+    beside: Path,
+    files: re.Pattern[str],
+    columns: tuple[str, ...],
+    key: Callable[[str], str],
+    face: Callable[[str, Row], Face | Rejected],
+) -> Iterator[Face | Rejected]:
+    """What `face(picture, row)` makes of each row of the label files that names a picture, and all that fits nothing.
+
+    The first of `columns`, all of which must be there, names the picture, as far as `key` tells names apart. A
+    `MienError` of `face` rejects that picture, as do a second row for it and none.
+    """
+    pictures = index_by(pictures_of(tree), key)
+    used: set[str] = set()
+    for file, data in label_files(tree, beside, files):
+        rows = read_csv(data, file)
+        rows.need(*columns)
+        for row in rows:
+            where = row.get(columns[0])
+            name = pictures.get(key(where)) if where else None
+            if not where:
+                yield Rejected(row.place, f"{row.place}: names no picture")
+            elif name is None:
+                yield Rejected(where, f"{row.place}: no such picture")
+            elif name in used:
+                yield Rejected(where, f"{row.place}: labelled for the second time")
+            else:
+                used.add(name)
+                try:
+                    yield face(name, row)
+                except MienError as error:
+                    yield Rejected(name, f"{row.place}: {str(error).removeprefix(f'{name}: ')}")
+    for name in pictures_of(tree):
+        if name not in used:
+            yield Rejected(name, "no label file names it")
 
 
 def last_part(name: str) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from mien.data.archives import Tree
-from mien.data.sources.base import Rejected, Source, index_by, label_files, last_part, pictures_of, race_labels, word
-from mien.data.sources.tables import Row, read_csv
+from mien.data.sources.base import Rejected, Source, labelled, last_part, race_labels, word
+from mien.data.sources.tables import Row
 from mien.errors import MienError
 from mien.faces import MAX_AGE, Crop, Face
 
@@ -34,24 +34,7 @@ class FairFace(Source):
         return any(LABELS.fullmatch(last_part(name)) for name in names)
 
     def read(self, tree: Tree, beside: Path) -> Iterator[Face | Rejected]:
-        pictures = index_by(pictures_of(tree), _key)
-        used: set[str] = set()
-        for file, data in label_files(tree, beside, LABELS):
-            rows = read_csv(data, file)
-            rows.need("file", "age", "gender", "race")
-            for row in rows:
-                where = row.get("file") or ""
-                name = pictures.get(_key(where))
-                if name is None:
-                    yield Rejected(where or row.place, f"{row.place}: no such picture")
-                elif name in used:
-                    yield Rejected(where, f"{row.place}: labelled for the second time")
-                else:
-                    used.add(name)
-                    yield _face(name, row)
-        for name in pictures.values():
-            if name not in used:
-                yield Rejected(name, "no label file names it")
+        yield from labelled(tree, beside, LABELS, ("file", "age", "gender", "race"), _key, _face)
 
 
 def age_bin(text: str) -> tuple[float, float]:
@@ -80,20 +63,17 @@ def _number(part: str) -> int:
     return MONTHS.index(part[:3]) + 1 if part[:3] in MONTHS else -1
 
 
-def _face(name: str, row: Row) -> Face | Rejected:
-    try:
-        races = race_labels(word("race7", row.get("race")))
-        extra = {**races.pop("extra", {}), **{key: row.get(key) for key in ("service_test",) if row.get(key)}}
-        age = row.get("age")
-        return Face(
-            path=name,
-            age=age_bin(age) if age else None,
-            gender=word("gender", row.get("gender")),
-            extra=extra,
-            **races,
-        )
-    except MienError as error:
-        return Rejected(name, f"{row.place}: {str(error).removeprefix(f'{name}: ')}")
+def _face(name: str, row: Row) -> Face:
+    races = race_labels(word("race7", row.get("race")))
+    extra = {**races.pop("extra", {}), **{key: row.get(key) for key in ("service_test",) if row.get(key)}}
+    age = row.get("age")
+    return Face(
+        path=name,
+        age=age_bin(age) if age else None,
+        gender=word("gender", row.get("gender")),
+        extra=extra,
+        **races,
+    )
 
 
 def _key(name: str) -> str:

@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from mien.data.archives import Tree
-from mien.data.sources.base import Rejected, Source, index_by, label_files, last_part, pictures_of, plurality, stem
-from mien.data.sources.tables import Row, read_csv
+from mien.data.sources.base import Rejected, Source, labelled, last_part, plurality, stem
+from mien.data.sources.tables import Row
 from mien.errors import MienError
 from mien.faces import Crop, Face
 
@@ -47,40 +47,18 @@ class FERPlus(Source):
         return any(LABELS.fullmatch(last_part(name)) for name in names)
 
     def read(self, tree: Tree, beside: Path) -> Iterator[Face | Rejected]:
-        pictures = index_by(pictures_of(tree), stem)
-        used: set[str] = set()
-        for file, data in label_files(tree, beside, LABELS):
-            rows = read_csv(data, file)
-            rows.need("Image name", *COLUMNS)
-            for row in rows:
-                where = row.get("Image name")
-                name = pictures.get(stem(where)) if where else None
-                if not where:
-                    yield Rejected(row.place, f"{row.place}: names no picture")
-                elif name is None:
-                    yield Rejected(where, f"{row.place}: no such picture")
-                elif name in used:
-                    yield Rejected(where, f"{row.place}: labelled for the second time")
-                else:
-                    used.add(name)
-                    yield _face(name, row)
-        for name in pictures_of(tree):
-            if name not in used:
-                yield Rejected(name, "no label file names it")
+        yield from labelled(tree, beside, LABELS, ("Image name", *COLUMNS), stem, _face)
 
 
 def _face(name: str, row: Row) -> Face | Rejected:
-    try:
-        votes = np.array([_votes(column, row) for column in COLUMNS], dtype=np.float32)
-        if votes[-1] > votes[:-1].max():
-            return Rejected(name, f"{row.place}: most raters saw no face")
-        expression = plurality(votes)
-        extra = {"usage": row.get("Usage")}
-        if expression is not None:
-            extra["expression_from"] = "votes"
-        return Face(path=name, expression=expression, expression_votes=votes, extra=extra)
-    except MienError as error:
-        return Rejected(name, f"{row.place}: {str(error).removeprefix(f'{name}: ')}")
+    votes = np.array([_votes(column, row) for column in COLUMNS], dtype=np.float32)
+    if votes[-1] > votes[:-1].max():
+        return Rejected(name, f"{row.place}: most raters saw no face")
+    expression = plurality(votes)
+    extra = {"usage": row.get("Usage")}
+    if expression is not None:
+        extra["expression_from"] = "votes"
+    return Face(path=name, expression=expression, expression_votes=votes, extra=extra)
 
 
 def _votes(column: str, row: Row) -> float:

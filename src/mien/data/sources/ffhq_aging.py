@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mien.data.archives import Tree
-from mien.data.sources.base import Rejected, Source, index_by, label_files, last_part, pictures_of, word
-from mien.data.sources.tables import Row, read_csv
+from mien.data.sources.base import Rejected, Source, labelled, last_part, word
+from mien.data.sources.tables import Row
 from mien.errors import MienError
 from mien.faces import MAX_AGE, Crop, Face
 
@@ -54,24 +54,7 @@ class FFHQAging(Source):
         return any(LABELS.fullmatch(last_part(name)) for name in names)
 
     def read(self, tree: Tree, beside: Path) -> Iterator[Face | Rejected]:
-        pictures = index_by(pictures_of(tree), _number)
-        used: set[str] = set()
-        for file, data in label_files(tree, beside, LABELS):
-            rows = read_csv(data, file)
-            rows.need("image_number", "age_group", "gender")
-            for row in rows:
-                where = row.get("image_number")
-                name = pictures.get(_number(where or ""))
-                if name is None:
-                    yield Rejected(where or row.place, f"{row.place}: no such picture")
-                elif name in used:
-                    yield Rejected(where, f"{row.place}: labelled for the second time")
-                else:
-                    used.add(name)
-                    yield _face(name, row)
-        for name in pictures.values():
-            if name not in used:
-                yield Rejected(name, "no label file names it")
+        yield from labelled(tree, beside, LABELS, ("image_number", "age_group", "gender"), _number, _face)
 
 
 def usual_filter(extra: dict[str, Any]) -> bool:
@@ -92,22 +75,19 @@ def usual_filter(extra: dict[str, Any]) -> bool:
     return sure and not turned and eyes and extra.get("glasses") not in (None, "Dark")
 
 
-def _face(name: str, row: Row) -> Face | Rejected:
-    try:
-        extra: dict[str, Any] = {column: _value(row, column) for column in NUMBERS}
-        glasses = row.get("glasses")
-        extra["glasses"] = None if glasses in (None, "-1") else glasses
-        extra["usual_filter"] = usual_filter(extra)
-        gender = row.get("gender")
-        return Face(
-            path=name,
-            age=_group(row.get("age_group")),
-            gender=None if gender == "-1" else word("gender", gender),
-            split="test" if int(_number(name)) >= TEST_FROM else None,
-            extra=extra,
-        )
-    except MienError as error:
-        return Rejected(name, f"{row.place}: {str(error).removeprefix(f'{name}: ')}")
+def _face(name: str, row: Row) -> Face:
+    extra: dict[str, Any] = {column: _value(row, column) for column in NUMBERS}
+    glasses = row.get("glasses")
+    extra["glasses"] = None if glasses in (None, "-1") else glasses
+    extra["usual_filter"] = usual_filter(extra)
+    gender = row.get("gender")
+    return Face(
+        path=name,
+        age=_group(row.get("age_group")),
+        gender=None if gender == "-1" else word("gender", gender),
+        split="test" if int(_number(name)) >= TEST_FROM else None,
+        extra=extra,
+    )
 
 
 def _group(text: str | None) -> tuple[float, float] | None:

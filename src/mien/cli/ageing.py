@@ -1,0 +1,156 @@
+"""`mien audit --ageing`: whether a renderer's faces look the age that was asked for, and are still the same person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mien.data.manifest import Manifest
+    from mien.evaluation.ageing.judges import Judges
+
+#: Faces judged unless told otherwise.
+SAMPLE = 300
+#: Figures on the terminal; the page has all.
+SHORT = ("mae", "in_band", "spearman", "rising", "cosine", "verified", "joint", "outside", "truth")
+
+
+def audit_renderers(
+    manifest: Manifest,
+    models: Sequence[str],
+    split: str,
+    out: Path,
+    *,
+    judge: str | None,
+    identity: str | None,
+    pairs: Path | None,
+    far: float,
+    landmarker: str,
+    ages: str,
+    also: str,
+    told: bool,
+    allow_relabelled: bool,
+    limit: int | None,
+    seed: int,
+    bootstraps: int,
+    device: str,
+    show: bool,
+) -> dict[str, Any]:
+    """Load everything by name, audit, and give the figures; see `evaluation.ageing.audit`."""
+    from mien.data.manifest import Manifest
+    from mien.evaluation.ageing.audit import audit_ageing
+    from mien.evaluation.ageing.judges import EstimatorJudge, IdentityJudge, Judges, PointsJudge, load_judge
+    from mien.evaluation.ageing.shown import Live, open_shown
+    from mien.evaluation.locate import build_locator
+    from mien.jobs.predict import usable
+    from mien.jobs.render import ages_from
+
+    where = usable(device)
+    asked, more = ages_from(ages), ages_from(also) if also else []
+    shown = [open_shown(model, told, where) for model in models]
+    locator = build_locator(landmarker, where)
+    judges = Judges(
+        load_judge(judge, where),
+        None if identity is None else IdentityJudge(identity, where),
+        None if locator is None else PointsJudge(locator.landmarker),
+    )
+    if not allow_relabelled:
+        for model in models:
+            guard_judge(model, judges)
+    sides = [one.renderer.input_size for one in shown if isinstance(one, Live)]
+    if isinstance(judges.age, EstimatorJudge):
+        sides.append(judges.age.estimator.input_size)
+    if judges.identity is not None:
+        sides.append(judges.identity.net.input_size)
+    return audit_ageing(
+        shown,
+        judges,
+        manifest,
+        split,
+        out,
+        asked,
+        also=more,
+        pairs=None if pairs is None else Manifest.open(pairs),
+        count=limit or SAMPLE,
+        seed=seed,
+        side=max([112, *sides]),
+        far=far,
+        resamples=bootstraps,
+        remarks=[line for model in models for line in remarks(model, judges)],
+        device=where,
+        show=show,
+    )
+
+
+def guard_judge(model: str, judges: Judges) -> None:
+    """Refuse a judge of age that relabelled the faces which the run `model` learnt from, where that can be known."""
+    from mien.errors import MienError
+    from mien.evaluation.relabelled import guard
+    from mien.training.recipe import load_recipe
+    from mien.training.run import CONFIG, open_faces
+
+    if not (Path(model) / CONFIG).is_file():
+        return
+    try:
+        learnt = open_faces(load_recipe(Path(model) / CONFIG))
+    except MienError:  # its faces have moved, or are gone
+        return
+    guard(f"the judge {judges.age.name}", judges.age.hashes, learnt)
+
+
+def remarks(model: str, judges: Judges) -> list[str]:
+    """What a reader must know of who taught `model`: no network may judge what it guided."""
+    from mien.errors import MienError
+    from mien.evaluation.ageing.judges import EstimatorJudge
+    from mien.evaluation.ageing.shown import is_renders
+    from mien.models.checkpoint import load_estimator
+    from mien.models.estimator import weights_hash
+    from mien.training.recipe import load_recipe
+    from mien.training.run import CONFIG
+
+    recipe = Path(model) / CONFIG
+    if is_renders(model) or not recipe.is_file():
+        return [f"{model} does not tell what guided it: see that neither judge did"]
+    known = load_recipe(recipe)
+    found = []
+    for options in (known.age_transformer_objective, known.beta_vae_objective):
+        taught = options.model_dump() if options is not None else {}
+        guide = taught.get("guide_model")
+        if guide and isinstance(judges.age, EstimatorJudge):
+            try:
+                other = load_estimator(guide)
+            except MienError:
+                found.append(f"{model} was guided by {guide}, which is not there: see that it is not the judge")
+                continue
+            if weights_hash(other) == judges.age.hash:
+                found.append(f"{model} was guided by its judge {judges.age.name}: its ages prove nothing; name another")
+            elif other.settings["model"]["backbone"] == judges.age.estimator.settings["model"]["backbone"]:
+                found.append(f"{model} was guided by a network of the judge's architecture, with other weights")
+        if taught.get("perceptual") and taught.get("perceptual_backbone") == "mobilefacenet" and judges.identity:
+            found.append(f"{model} learnt by a perceptual term of MobileFaceNet: its identity is judged too well")
+    return found
+
+
+def print_ageing(metrics: dict[str, Any]) -> None:
+    """The judge's own error, then all renderers side by side."""
+    from mien.cli.console import table
+    from mien.report.ageing import COLUMNS, written
+    from mien.report.numbers import number, years
+
+    about, own = metrics["about"], metrics["judge"]
+    if own["n"]:
+        print(
+            f"the judge {about['judges']['age']['name']} errs by {years(own['mae'])} years on the {own['n']:,} given "
+            f"faces (always {own['constant']:.0f}: {years(own['constant_mae'])})"
+        )
+    asked = ", ".join(f"{age:g}" for age in about["counted"])
+    summaries = {name: found["summary"] for name, found in metrics["renderers"].items()}
+    there = [key for key in SHORT if any(number(found.get(key)).known for found in summaries.values())]
+    table(
+        ("figure", *summaries),
+        [[COLUMNS[key][0], *(written(found, key) for found in summaries.values())] for key in there],
+        title=f"{about['faces']:,} faces of {about['split']} at {asked} years",
+    )
+    for note in about["notes"]:
+        print(f"note: {note}")

@@ -1,0 +1,88 @@
+"""`mien audit --ageing` from its command line, with a tiny AgeTransformer of random weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner, Result
+
+from mien.cli.ageing import remarks
+from mien.cli.audit import audit
+from mien.cli.console import one_line_errors
+from mien.evaluation.ageing.judges import EstimatorJudge, Judges
+from mien.faces import Crop
+from mien.files import write_json
+from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
+from mien.models.checkpoint import load_estimator, load_renderer, save_age_transformer
+from mien.training.run import CONFIG
+
+JUDGE = "face-mobile"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    network = AgeTransformer(AgeTransformerSettings(size=32, width=8), Crop("chip"))
+    network.name = "tiny"
+    folder = tmp_path_factory.mktemp("model")
+    save_age_transformer(folder, network)
+    return folder
+
+
+def run(*arguments: object) -> Result:
+    app = typer.Typer()
+    app.command()(one_line_errors(audit))
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_an_audit_and_the_same_one_again(model: Path, drawn: Path, tmp_path: Path) -> None:
+    asked = ("--ageing", model, "--ages", "20,60", "-n", 5, "--bootstraps", 100, "--landmarker", "none", "-o", tmp_path)
+    result = run(drawn, *asked, "--judge", JUDGE, "--device", "cpu")
+    assert result.exit_code == 0, result.stderr
+    assert f"the judge {JUDGE} errs by" in result.stdout
+    assert "5 faces of val at 20, 60 years" in result.stdout
+    assert "nobody judges identity; name a network with --identity" in result.stdout
+    assert f"{model} does not tell what guided it" in result.stdout
+    assert f"report: {tmp_path / 'report.html'}" in result.stderr
+    stamp = (tmp_path / "tiny" / "answers.npz").stat().st_mtime_ns
+    told = json.loads(run(drawn, *asked, "--device", "cpu", "--json").stdout)
+    assert list(told["renderers"]) == ["tiny", "copy of the input", "mean face of the age", "shift by pixel means"]
+    assert told["renderers"]["tiny"]["summary"]["truth"]["n"] == 5
+    network = load_renderer(model)
+    assert told["renderers"]["tiny"]["parameters"] == sum(len(one.flatten()) for one in network.parameters())
+    assert (tmp_path / "tiny" / "answers.npz").stat().st_mtime_ns == stamp
+
+
+def test_a_judge_that_guided_is_told(tmp_path: Path) -> None:
+    judges = Judges(EstimatorJudge(load_estimator(JUDGE)))
+    recipe = {"age_transformer": {}, "age_transformer_objective": {"guide_model": JUDGE}}
+    write_json(tmp_path / CONFIG, recipe)
+    assert remarks(str(tmp_path), judges) == [
+        f"{tmp_path} was guided by its judge {JUDGE}: its ages prove nothing; name another"
+    ]
+    recipe["age_transformer_objective"]["guide_model"] = "gone"
+    write_json(tmp_path / CONFIG, recipe)
+    assert "guided by gone, which is not there" in remarks(str(tmp_path), judges)[0]
+    write_json(tmp_path / CONFIG, {"age_transformer": {}})
+    assert remarks(str(tmp_path), judges) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ageing", "nothing"], "unknown model 'nothing'"),
+        (["--ageing", "x", "--robustness"], "two audits; give one command for each"),
+        (["--ageing", "x", "--model", "y"], "an ageing audit's renderer is --ageing's"),
+        (["--ageing", "x", "--ages", "5-75"], "expected FIRST:LAST:STEP"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(drawn: Path, arguments: list[str], message: str) -> None:
+    result = run(drawn, *arguments)
+    assert result.exit_code == 2
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("mien: ")
+    assert message in last

@@ -1,0 +1,251 @@
+"""Ageing audits on drawn faces by judges that can be computed by hand: each renderer gets the figures it must have."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import mien.evaluation.ageing.audit
+from mien.data.drawing.face import draw
+from mien.data.manifest import Manifest
+from mien.data.sources.drawn import sample
+from mien.errors import MienError
+from mien.evaluation.ageing.audit import METRICS, PAGE, audit_ageing, named
+from mien.evaluation.ageing.judges import Judges
+from mien.evaluation.ageing.passes import kept
+from mien.evaluation.ageing.sample import Faces, Truth, balanced
+from mien.evaluation.ageing.shown import Live, Stored
+from mien.faces import Crop
+from mien.jobs.inputs import expand
+from mien.jobs.render import rendering
+from tests.evaluation.ageing.conftest import RedAge, Redder
+
+AGES = [20.0, 40.0, 60.0]
+
+
+def audit(manifest: Manifest, judges: Judges, folder: Path, *renderers: nn.Module, **options: Any) -> dict[str, Any]:
+    shown = [Live(one, "test") for one in renderers]  # type: ignore[arg-type]
+    asked = {"count": 40, "side": 32, "resamples": 100, "show": False, "split": "val", "ages": AGES} | options
+    return audit_ageing(shown, judges, manifest, asked.pop("split"), folder, asked.pop("ages"), **asked)
+
+
+@pytest.fixture(scope="module")
+def audited(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    from tests.evaluation.ageing.conftest import Coarse
+
+    folder = tmp_path_factory.mktemp("audit")
+    judges = Judges(RedAge(), Coarse())  # type: ignore[arg-type]
+    return audit(manifest, judges, folder, Redder(off=3.0), also=[95.0], count=70, split="all"), folder
+
+
+@pytest.fixture(autouse=True)
+def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One page, that of `audited`, is enough."""
+    monkeypatch.setattr(mien.evaluation.ageing.audit, "write_page", lambda *_: None)
+
+
+def faces_of(manifest: Manifest, count: int, split: str = "all") -> tuple[Manifest, np.ndarray]:
+    """The audited faces and their pictures, read without the audit's means."""
+    part = manifest.split(split)
+    chosen = part.take(balanced(part, count))
+    paths, archives = chosen.strings("path"), chosen.strings("archive")
+    pictures = [chosen.pictures().image(path, archive) for path, archive in zip(paths, archives, strict=True)]
+    return chosen, np.stack(pictures)
+
+
+def test_a_copy_keeps_identity_and_has_the_age_error_of_the_input(
+    audited: tuple[dict[str, Any], Path], manifest: Manifest
+) -> None:
+    metrics, _ = audited
+    copy = metrics["renderers"]["copy of the input"]
+    _, pictures = faces_of(manifest, 70)
+    judged = pictures[:, 0].mean(axis=(1, 2)) / 2.55
+    for age in AGES:
+        told = copy["ages"][f"{age:g}"]
+        assert told["mae"]["value"] == pytest.approx(np.abs(judged - age).mean(), abs=1e-4)
+        assert told["cosine"]["value"] == pytest.approx(1, abs=1e-6)
+        assert told["cosine"]["n"] == len(pictures)
+    summary = copy["summary"]
+    expected = np.abs(judged[:, None] - AGES).mean()
+    assert summary["mae"]["value"] == pytest.approx(expected, abs=1e-4)  # 95 does not count
+    assert summary["mae"]["low"] < expected < summary["mae"]["high"]
+    assert (summary["verified"]["value"], summary["gender_kept"]["value"]) == (1, 1)
+    assert summary["joint"]["value"] == summary["in_band"]["value"]
+    assert (summary["rising"]["value"], summary["spearman"]["value"], summary["changed"]["value"]) == (0, 0, 0)
+    assert summary["own_psnr"]["value"] == 99
+    assert summary["own_mae"]["value"] == pytest.approx(metrics["judge"]["mae"]["value"])
+
+
+def test_the_mean_face_is_nobody(audited: tuple[dict[str, Any], Path]) -> None:
+    found = audited[0]["renderers"]
+    mean, copy = found["mean face of the age"]["summary"], found["copy of the input"]["summary"]
+    assert mean["verified"]["value"] < 0.1 < copy["verified"]["value"]
+    assert mean["cosine"]["value"] < 0.9
+    told = found["mean face of the age"]["ages"]["40"]["judged"]
+    assert told["low"] == pytest.approx(told["high"])  # one picture for all
+
+
+def test_a_renderer_by_hand_has_the_figures_of_its_construction(audited: tuple[dict[str, Any], Path]) -> None:
+    metrics, folder = audited
+    assert metrics["about"]["notes"] == []
+    ours = metrics["renderers"]["redder"]
+    assert next(iter(metrics["renderers"])) == "redder"
+    for age in AGES:
+        assert ours["ages"][f"{age:g}"]["bias"]["value"] == pytest.approx(3, abs=0.3)  # some pixels are cut off
+    summary = ours["summary"]
+    assert (summary["in_band"]["value"], summary["rising"]["value"], summary["spearman"]["value"]) == (1, 1, 1)
+    assert summary["slope"]["value"] == pytest.approx(1, abs=0.02)
+    assert summary["spearman_pooled"]["value"] > 0.9
+    assert summary["joint"]["value"] == summary["verified"]["value"]
+    assert "95" in ours["ages"]
+    assert metrics["about"]["counted"] == AGES
+    less = metrics["renderers"]["copy of the input"]["first_less_this"]
+    other = metrics["renderers"]["copy of the input"]["summary"]
+    assert less["mae"]["value"] == pytest.approx(summary["mae"]["value"] - other["mae"]["value"])
+    assert ours["realism"]["40"]["reason"].endswith("100 of each are needed")
+    assert ours["cost"]["ms"] > 0
+    assert json.loads((folder / METRICS).read_text())["renderers"]["redder"]["n"] == metrics["about"]["faces"]
+    page = (folder / PAGE).read_text()
+    assert "In short" in page
+    assert page.count("<img") > 20
+
+
+def test_groups_and_gaps_hold_the_same_faces(audited: tuple[dict[str, Any], Path], manifest: Manifest) -> None:
+    ours = audited[0]["renderers"]["redder"]
+    chosen, _ = faces_of(manifest, 70)
+    for by in ("gender", "race", "age_bin"):
+        assert sum(group["n"] for group in ours["groups"][by].values()) == len(chosen)
+        assert all(group.get("suppressed", False) == (group["n"] < 30) for group in ours["groups"][by].values())
+    gaps = np.abs(np.array([*AGES, 95.0])[None] - chosen.numbers("age_low")[:, None])
+    assert ours["gaps"]["0-4"]["cosine"]["n"] == int((gaps < 5).any(axis=1).sum())
+
+
+class Oracle(nn.Module):
+    """Draws the face as it truly is at each age; what it is asked about comes in the order of the sample."""
+
+    name, crop, ages, input_size = "oracle", Crop("chip"), (0.0, 100.0), 32
+
+    def __init__(self, manifest: Manifest) -> None:
+        super().__init__()
+        self.card: dict[str, Any] = {}
+        self.register_buffer("nothing", torch.zeros(1))
+        numbers = [int(str(path).removesuffix(".jpg")) for path in manifest.strings("path")]
+        self.factors = [sample(3, number) for number in numbers]
+        self.place = 0
+
+    def render(self, images: Tensor, ages: Tensor, source_ages: Tensor | None = None) -> Tensor:
+        who = self.factors[self.place : self.place + len(images)]
+        if ages.shape[1] == 1:  # at their own ages, asked for after the others
+            self.place += len(images)
+        made = [[draw(replace(one, age=float(age)), 32)[0] for age in row] for one, row in zip(who, ages, strict=False)]
+        return torch.from_numpy(np.array(made)).float() / 255
+
+
+def test_on_drawn_faces_the_truth_tells_an_oracle_from_a_copy(
+    manifest: Manifest, judges: Judges, tmp_path: Path
+) -> None:
+    chosen, pictures = faces_of(manifest, 12, "val")
+    oracle = Oracle(chosen)
+    found = audit(manifest, judges, tmp_path, oracle, count=12)["renderers"]
+    assert found["oracle"]["summary"]["truth"]["value"] < 1e-4
+    true = [[draw(replace(one, age=age), 32)[0] for age in AGES] for one in oracle.factors]
+    expected = np.abs(np.array(true, dtype=float) - pictures[:, None]).mean() / 255
+    assert found["copy of the input"]["summary"]["truth"]["value"] == pytest.approx(expected, abs=1e-6)
+    for name in ("mean face of the age", "shift by pixel means"):
+        assert found[name]["summary"]["truth"]["value"] > 0.01
+
+
+def test_faces_that_were_changed_after_drawing_have_no_truth(manifest: Manifest, judges: Judges) -> None:
+    part = manifest.split("val").take(np.arange(6))
+    other = part.with_columns({"yaw": -part.numbers("yaw") + 20})
+    with pytest.raises(MienError, match="so their truth is not known"):
+        Truth(Faces(other, 32, {}, {}))
+    with pytest.raises(MienError, match="only drawn faces"):
+        Truth(Faces(part.with_columns({"source": ["other"] * 6}), 32, {}, {}))
+
+
+def test_what_was_computed_is_not_computed_again(manifest: Manifest, judges: Judges, tmp_path: Path) -> None:
+    first, second = Redder(), Redder(off=1.0)
+    one = audit(manifest, judges, tmp_path, first, count=10)
+    seen = judges.age.seen  # type: ignore[attr-defined]
+    made = first.rendered
+    both = audit(manifest, judges, tmp_path, first, second, count=10)
+    assert first.rendered == made
+    assert list(both["renderers"])[:2] == ["redder", "redder (2)"]
+    assert both["renderers"]["redder"] == one["renderers"]["redder"]
+    assert 0 < judges.age.seen - seen <= 10 * 4  # type: ignore[attr-defined]
+    audit(manifest, judges, tmp_path, first, count=11)
+    assert first.rendered > made
+
+
+def test_renders_made_before_are_judged_as_the_renderer_is(manifest: Manifest, judges: Judges, tmp_path: Path) -> None:
+    val = manifest.split("val")
+    some = val.take(np.arange(9)).save(tmp_path / "some")
+    question = rendering(Redder(), expand([str(some)]), AGES)  # type: ignore[arg-type]
+    question.job(tmp_path / "renders", expand([str(some)]), show=False)
+    stored = Stored(tmp_path / "renders")
+    assert stored.available(val, np.array(AGES)).tolist() == [True] * 9 + [False] * (len(val) - 9)
+    both = [stored, Live(Redder(), "test")]  # type: ignore[arg-type]
+    options: dict[str, Any] = {"count": 8, "side": 32, "resamples": 100, "show": False}
+    found = audit_ageing(both, judges, manifest, "val", tmp_path, AGES, **options)["renderers"]
+    old, new = found["redder"], found["redder (2)"]
+    assert (old["kind"], old["n"], np.isnan(old["cost"]["ms"])) == ("renders", 8, True)
+    assert old["ages"]["40"]["mae"]["value"] == pytest.approx(new["ages"]["40"]["mae"]["value"], abs=0.01)
+    assert old["summary"]["truth"]["value"] == pytest.approx(new["summary"]["truth"]["value"], abs=1e-4)
+    assert "own_psnr" not in old["summary"]
+    with pytest.raises(MienError, match=r"not one face of .* is rendered at all of 20, 41"):
+        stored.available(manifest, np.array([20.0, 41.0]))
+
+
+def test_without_persons_or_identity_what_is_missing_is_said(manifest: Manifest, tmp_path: Path) -> None:
+    nameless = Manifest(manifest.table.drop_columns(["person"]), manifest.root, manifest.crop, manifest.path)
+    from tests.evaluation.ageing.conftest import Coarse
+
+    judges = Judges(RedAge(), Coarse())  # type: ignore[arg-type]
+    found = audit(nameless, judges, tmp_path / "a", Redder(), count=8)
+    assert found["verification"] is None
+    assert any("shows nobody twice" in note and "--pairs" in note for note in found["about"]["notes"])
+    assert "joint" not in found["renderers"]["redder"]["summary"]
+    paired = audit(nameless, judges, tmp_path / "a", Redder(), count=8, pairs=manifest)
+    assert paired["verification"]["faces"] == len(manifest)
+    alone = audit(manifest, Judges(RedAge()), tmp_path / "b", Redder(), count=8)
+    assert "cosine" not in alone["renderers"]["redder"]["summary"]
+    assert any("name a network with --identity" in note for note in alone["about"]["notes"])
+
+
+def test_ages_that_make_no_audit_are_refused(manifest: Manifest, judges: Judges, tmp_path: Path) -> None:
+    with pytest.raises(MienError, match="two ages or more"):
+        audit(manifest, judges, tmp_path, Redder(), ages=[40.0])
+    ageless = Manifest(manifest.table.drop_columns(["age_low", "age_high"]), manifest.root, manifest.crop)
+    with pytest.raises(MienError, match="no face has an age"):
+        audit(ageless, judges, tmp_path, Redder())
+
+
+def test_names_stay_apart() -> None:
+    assert list(named([Live(Redder(), "a"), Live(Redder(), "b"), Live(Redder(), "c")])) == [  # type: ignore[arg-type]
+        "redder", "redder (2)", "redder (3)",
+    ]  # fmt: skip
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(where=st.integers(0, 600), byte=st.integers(0, 255), cut=st.booleans())
+def test_a_damaged_pass_is_made_anew_or_is_whole(tmp_path: Path, where: int, byte: int, cut: bool) -> None:
+    file = tmp_path / "answers.npz"
+    file.unlink(missing_ok=True)
+    kept(file, {"a": 1}, lambda: {"x": np.arange(40.0)})
+    data = bytearray(file.read_bytes())
+    where = min(where, len(data) - 1)
+    data = data[:where] if cut else data[:where] + bytes([byte]) + data[where + 1 :]
+    file.write_bytes(bytes(data))
+    found = kept(file, {"a": 1}, lambda: {"x": np.arange(40.0)})
+    assert found["x"].tolist() == list(range(40))
+    assert kept(file, {"a": 2}, lambda: {"x": np.ones(1)})["x"].tolist() == [1]

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mien.objectives.guides import GRAIN, jittered
+
+
+def test_jittered_pictures_differ_each_time_stay_pictures_and_pass_the_gradient() -> None:
+    torch.manual_seed(0)
+    images = torch.full((4, 3, 16, 16), 0.5, requires_grad=True)
+    first, second = jittered(images, 1.0), jittered(images, 1.0)
+    assert not torch.equal(first, second)
+    # A plain picture stays plain whatever way it is turned: what is left is grain of no mean.
+    assert abs(float(first.detach().mean()) - 0.5) < 0.01
+    assert float(first.detach().std()) < 2 * GRAIN
+    first.sum().backward()
+    assert images.grad is not None
+    assert float(images.grad.sum()) == pytest.approx(first.numel(), rel=0.25)
+    assert torch.equal(jittered(images, 0.0), images)
