@@ -19,9 +19,9 @@ from typing import Any
 from mien.data.align import require_view
 from mien.data.manifest import Manifest
 from mien.errors import MienError
-from mien.evaluation.codes import Coded, at_most, code_faces
-from mien.evaluation.shifts import judge_shifts
-from mien.evaluation.tradeoff import Point, at_equal_rate, place, trade_off
+from mien.evaluation.latents.codes import Coded, at_most, code_faces
+from mien.evaluation.latents.shifts import judge_shifts
+from mien.evaluation.latents.tradeoff import Point, at_equal_rate, place, trade_off
 from mien.files import write_json, write_text
 from mien.metrics.bootstrap import Bootstrap
 from mien.models.beta_vae import BetaVae

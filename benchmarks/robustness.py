@@ -42,10 +42,10 @@ def main() -> None:
     from mien.data.corruptions import TABLE, corrupt
     from mien.data.manifest import Manifest
     from mien.data.pictures import resize
-    from mien.evaluation.cells import run_passes
-    from mien.evaluation.degradation import judge_passes
-    from mien.evaluation.robustness import stratified
-    from mien.evaluation.subjects import Subjects
+    from mien.evaluation.robustness.audit import stratified
+    from mien.evaluation.robustness.cells import run_passes
+    from mien.evaluation.robustness.degradation import judge_passes
+    from mien.evaluation.robustness.subjects import Subjects
     from mien.jobs.predict import load
 
     asked = load(given.model, given.device)

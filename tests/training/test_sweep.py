@@ -71,7 +71,7 @@ def test_a_sweep_of_betas_fails_resumes_and_is_left_alone(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(BetaVaeObjective, "figures", lambda self: {})
-    monkeypatch.setattr("mien.evaluation.disentanglement.PERMUTATIONS", 5)
+    monkeypatch.setattr("mien.evaluation.latents.disentanglement.PERMUTATIONS", 5)
     trained: list[str] = []
 
     def launch(sweep: Sweep, member: Member, run: Path) -> str:

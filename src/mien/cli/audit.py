@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from mien.data.detect import Detector
-    from mien.evaluation.robustness import Audited
+    from mien.evaluation.robustness.audit import Audited
     from mien.jobs.predict import Model
 
 
@@ -84,7 +84,7 @@ def audit(
     from mien.cli.evaluate import faces_of
     from mien.errors import MienError
     from mien.evaluation.relabelled import guard_labels
-    from mien.evaluation.robustness import PAGE, audit_robustness
+    from mien.evaluation.robustness.audit import PAGE, audit_robustness
     from mien.jobs.predict import load
 
     if robustness and ageing is not None:
@@ -167,7 +167,7 @@ def run_of(model: str | None) -> Path | None:
 
 
 def _audited(asked: Model, run: Path | None, folder: Path) -> Audited:
-    from mien.evaluation.robustness import Audited
+    from mien.evaluation.robustness.audit import Audited
     from mien.training.recipe import load_recipe
     from mien.training.run import CONFIG
 
@@ -181,7 +181,7 @@ def _audited(asked: Model, run: Path | None, folder: Path) -> Audited:
 def _detector(name: str, landmarker: str, asked: Model) -> Detector:
     from mien.data.detect import build_detector
     from mien.evaluation.locate import build_locator
-    from mien.evaluation.subjects import Aligning
+    from mien.evaluation.robustness.subjects import Aligning
 
     detector, locator = build_detector(name), build_locator(landmarker, asked.device)
     return detector if locator is None else Aligning(detector, locator)

@@ -60,7 +60,7 @@ def latents(
     from mien.cli.console import print_json, say
     from mien.data.manifest import Manifest
     from mien.errors import MienError
-    from mien.evaluation.latents import PAGE, evaluate_latents
+    from mien.evaluation.latents.audit import PAGE, evaluate_latents
     from mien.jobs.predict import usable
     from mien.models.beta_vae import BetaVae
     from mien.models.checkpoint import load_estimator, load_renderer

@@ -270,9 +270,9 @@ def _holds(value: Any) -> bool:
 
 
 def judge_code(run: Path, recipe: Recipe, device: str, seeds: int, resamples: int) -> dict[str, Any]:
-    """The trade-off of a trained beta-VAE on `val`, see `evaluation.tradeoff.trade_off`."""
-    from mien.evaluation.codes import at_most, code_faces
-    from mien.evaluation.tradeoff import place, trade_off
+    """The trade-off of a trained beta-VAE on `val`, see `evaluation.latents.tradeoff.trade_off`."""
+    from mien.evaluation.latents.codes import at_most, code_faces
+    from mien.evaluation.latents.tradeoff import place, trade_off
     from mien.metrics.bootstrap import Bootstrap
     from mien.models.beta_vae import BetaVae
     from mien.models.checkpoint import load_renderer

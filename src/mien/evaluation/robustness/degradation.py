@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from mien.data.corruptions import TABLE
-from mien.evaluation.cells import Cell, Passes
 from mien.evaluation.groups import FEWEST, Partition
 from mien.evaluation.predictions import Predictions
+from mien.evaluation.robustness.cells import Cell, Passes
 from mien.faces import VOCABULARIES
 from mien.metrics import age, concordance, weighted
 from mien.metrics.bootstrap import Bootstrap, Figure, estimate

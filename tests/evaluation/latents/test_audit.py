@@ -18,12 +18,12 @@ from mien.cli.console import one_line_errors
 from mien.cli.latents import latents
 from mien.data.manifest import Manifest
 from mien.errors import MienError
-from mien.evaluation.coders import coders, rebuilt_figures
-from mien.evaluation.codes import code_faces, factors
-from mien.evaluation.disentanglement import age_probes, separation
-from mien.evaluation.latents import evaluate_latents
-from mien.evaluation.shifts import judge_shifts
-from mien.evaluation.smoothness import AGES, judge_smoothness, spearman
+from mien.evaluation.latents.audit import evaluate_latents
+from mien.evaluation.latents.coders import coders, rebuilt_figures
+from mien.evaluation.latents.codes import code_faces, factors
+from mien.evaluation.latents.disentanglement import age_probes, separation
+from mien.evaluation.latents.shifts import judge_shifts
+from mien.evaluation.latents.smoothness import AGES, judge_smoothness, spearman
 from mien.faces import Crop
 from mien.metrics.bootstrap import Bootstrap
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
@@ -170,8 +170,8 @@ def test_the_whole_from_its_command_line(drawn: Path, tmp_path: Path, monkeypatc
     save_beta_vae(tmp_path / "model", tiny(attributes=["gender"]))
     torch.save(MobileFaceNet(embedding=8).state_dict(), tmp_path / "mobile.pt")
     monkeypatch.setattr(mien.models.checkpoint, "load_estimator", lambda *_: Bright())
-    monkeypatch.setattr("mien.evaluation.smoothness.FACES", 2)
-    monkeypatch.setattr("mien.evaluation.disentanglement.PERMUTATIONS", 5)
+    monkeypatch.setattr("mien.evaluation.latents.smoothness.FACES", 2)
+    monkeypatch.setattr("mien.evaluation.latents.disentanglement.PERMUTATIONS", 5)
     app = typer.Typer()
     app.command()(one_line_errors(latents))
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mien.evaluation.codes import Coded, ages_said, decoded
-from mien.evaluation.disentanglement import age_probes, separation
+from mien.evaluation.latents.codes import Coded, ages_said, decoded
+from mien.evaluation.latents.disentanglement import age_probes, separation
 from mien.metrics import image
 from mien.metrics.bootstrap import Bootstrap, Estimate
 from mien.metrics.weighted import mean, ratio

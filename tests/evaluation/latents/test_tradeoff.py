@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from mien.data.manifest import Manifest
 from mien.errors import MienError
-from mien.evaluation.coders import coders, rebuilt_figures
-from mien.evaluation.codes import at_most, code_faces, decoded
-from mien.evaluation.shifts import _Asker, same_person
-from mien.evaluation.tradeoff import Point, at_equal_rate, place, trade_off
+from mien.evaluation.latents.coders import coders, rebuilt_figures
+from mien.evaluation.latents.codes import at_most, code_faces, decoded
+from mien.evaluation.latents.shifts import _Asker, same_person
+from mien.evaluation.latents.tradeoff import Point, at_equal_rate, place, trade_off
 from mien.faces import Crop
 from mien.metrics.bootstrap import Bootstrap
 from mien.models.autoencoder import Autoencoder
@@ -81,7 +81,7 @@ def test_rivals_stand_on_the_same_faces(drawn: Path) -> None:
 
 
 def test_a_network_has_its_place_and_its_row(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mien.evaluation.disentanglement.PERMUTATIONS", 5)
+    monkeypatch.setattr("mien.evaluation.latents.disentanglement.PERMUTATIONS", 5)
     vae, told = tiny(), tiny(1, conditional=True)
     faces = code_faces(vae, Manifest.open(drawn).split("val"))
     point = place(vae, faces)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mien.errors import MienError
-from mien.evaluation.codes import Coded, decoded
+from mien.evaluation.latents.codes import Coded, decoded
 from mien.metrics.bootstrap import Bootstrap
 from mien.metrics.identity import cosine
 from mien.metrics.weighted import mean

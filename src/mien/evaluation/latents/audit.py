@@ -13,11 +13,11 @@ import torch
 from mien.data.align import require_view
 from mien.data.manifest import Manifest
 from mien.errors import MienError
-from mien.evaluation.coders import Coder, coders, rebuilt_figures
-from mien.evaluation.codes import Coded, at_most, code_faces, factors
-from mien.evaluation.disentanglement import age_probes, separation
-from mien.evaluation.shifts import judge_shifts
-from mien.evaluation.smoothness import judge_smoothness
+from mien.evaluation.latents.coders import Coder, coders, rebuilt_figures
+from mien.evaluation.latents.codes import Coded, at_most, code_faces, factors
+from mien.evaluation.latents.disentanglement import age_probes, separation
+from mien.evaluation.latents.shifts import judge_shifts
+from mien.evaluation.latents.smoothness import judge_smoothness
 from mien.files import write_json
 from mien.metrics.bootstrap import Bootstrap, Estimate
 from mien.metrics.coding import active, collapse

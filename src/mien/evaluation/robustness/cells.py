@@ -21,7 +21,7 @@ from mien.data.align import require_view
 from mien.data.corruptions import VERSION, corrupt, moved, table_hash
 from mien.errors import MienError, PictureError
 from mien.evaluation.predictions import Predictions, calibrated_on, halves, predictions_table, task_labels
-from mien.evaluation.subjects import MIRRORED, NoFaceError, Subjects, View
+from mien.evaluation.robustness.subjects import MIRRORED, NoFaceError, Subjects, View
 from mien.files import whole, write_json
 from mien.progress import Progress
 

@@ -12,9 +12,9 @@ import numpy as np
 from mien.data.corruptions import SEVERITIES, TABLE, VERSION, Place, corrupt, seen_families, table_hash
 from mien.data.transforms import AugmentSettings
 from mien.errors import MienError, unknown
-from mien.evaluation.cells import Cell, run_passes
-from mien.evaluation.degradation import judge_passes
-from mien.evaluation.subjects import Subjects
+from mien.evaluation.robustness.cells import Cell, run_passes
+from mien.evaluation.robustness.degradation import judge_passes
+from mien.evaluation.robustness.subjects import Subjects
 from mien.files import write_json
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mien.evaluation.codes import BATCH, Coded
+from mien.evaluation.latents.codes import BATCH, Coded
 from mien.metrics.bootstrap import Bootstrap
 from mien.metrics.concordance import pearson
 from mien.metrics.weighted import mean, ratio

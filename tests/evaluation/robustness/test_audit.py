@@ -19,12 +19,12 @@ from mien.data.manifest import Manifest
 from mien.data.pictures import resize
 from mien.data.transforms import AugmentSettings
 from mien.errors import MienError
-from mien.evaluation.cells import Answers, Passes, run_passes
-from mien.evaluation.degradation import judge_passes
 from mien.evaluation.evaluate import calibrate
 from mien.evaluation.predictions import Predictions
-from mien.evaluation.robustness import METRICS, PAGE, Audited, audit_robustness, stratified
-from mien.evaluation.subjects import MIRRORED, Subjects
+from mien.evaluation.robustness.audit import METRICS, PAGE, Audited, audit_robustness, stratified
+from mien.evaluation.robustness.cells import Answers, Passes, run_passes
+from mien.evaluation.robustness.degradation import judge_passes
+from mien.evaluation.robustness.subjects import MIRRORED, Subjects
 from mien.faces import EXPRESSIONS, Crop
 from mien.models.checkpoint import load_estimator, save_estimator
 from mien.models.estimator import ModelSettings, build_estimator

@@ -10,7 +10,7 @@ import torch
 
 from mien.data.align import require_view
 from mien.errors import MienError, need
-from mien.evaluation.codes import BATCH, Coded, ages_said, code_faces, decoded
+from mien.evaluation.latents.codes import BATCH, Coded, ages_said, code_faces, decoded
 from mien.metrics import image
 from mien.models.autoencoder import Autoencoder
 from mien.models.beta_vae import BetaVae
