@@ -1,8 +1,9 @@
 """Turn a finished run into a model that ships: weights, facts and a model card with its figures by group.
 
-    python benchmarks/ship.py RUN NAME --terms "..." --data "..." --command "mien train ..."
+    python benchmarks/ship.py RUN NAME --terms "..." --data "..." --command "mien train ..." \\
+        --judged UTKFace=utk/metrics.val.json --judged "FER+=fer/metrics.val.json"
 
-Figures come from the run's own metrics.val.json, made by `mien evaluate`; nothing is written by hand.
+Figures come from files that `mien evaluate` wrote, ages from the first; nothing is written by hand.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from mien.files import write_text
 from mien.models.checkpoint import load_estimator, save_estimator
 from mien.report.numbers import share, years
 
+#: Tasks with a line each, where they were judged.
+CLASSES, CONTINUOUS = ("gender", "race", "expression"), ("valence", "arousal")
 HOME = Path(__file__).resolve().parents[1] / "src" / "mien" / "weights"
 
 
@@ -26,30 +29,39 @@ def main() -> None:
     parser.add_argument("--terms", required=True, help="one line on what the weights may be used for")
     parser.add_argument("--data", required=True, help="one line on the faces it learnt from")
     parser.add_argument("--command", required=True, help="what was run, all stages of it")
+    parser.add_argument(
+        "--judged", action="append", metavar="DATA=FILE", help="a metrics.val.json; the run's own unless given"
+    )
     given = parser.parse_args()
 
-    metrics = json.loads((given.run / "metrics.val.json").read_text(encoding="utf-8"))
+    files = [word.split("=", 1) for word in given.judged or [f"val={given.run / 'metrics.val.json'}"]]
+    judged = {data: json.loads(Path(file).read_text(encoding="utf-8")) for data, file in files}
     config = json.loads((given.run / "config_used.json").read_text(encoding="utf-8"))
     estimator = load_estimator(given.run)
     estimator.name = given.name
     # The recipe's paths mean nothing elsewhere, and the weights no longer need them.
     estimator.settings["model"] |= {"weights": None, "init": None}
-    estimator.card = {"terms": given.terms, "data": given.data, "figures": headline(metrics)}
+    estimator.card = {"terms": given.terms, "data": given.data, "figures": headline(judged)}
     folder = HOME / given.name
     save_estimator(folder, estimator)
-    write_text(folder / "README.md", card(given, metrics, config))
+    write_text(folder / "README.md", card(given, judged, config))
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     print(f"{folder.name}: {size:.1f} MB")
 
 
-def headline(metrics: dict[str, Any]) -> dict[str, str]:
-    """A few figures for one line of a table."""
-    found = {"age MAE": f"{metrics['age']['mae']['value']:.2f}"}
-    return found | {task: f"{metrics[task]['accuracy']['value']:.3f}" for task in ("gender", "race") if task in metrics}
+def headline(judged: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """A few figures for one line of a table, of each task on the first data that carry it."""
+    first: dict[str, Any] = {}
+    for metrics in judged.values():
+        first = metrics | first
+    found = {"age MAE": f"{first['age']['mae']['value']:.2f}"}
+    found |= {task: f"{first[task]['accuracy']['value']:.3f}" for task in CLASSES if task in first}
+    return found | {f"{task} CCC": f"{first[task]['ccc']['value']:.2f}" for task in CONTINUOUS if task in first}
 
 
-def card(given: argparse.Namespace, metrics: dict[str, Any], config: dict[str, Any]) -> str:
+def card(given: argparse.Namespace, judged: dict[str, dict[str, Any]], config: dict[str, Any]) -> str:
     """The model card as Markdown."""
+    metrics = next(iter(judged.values()))
     age, about, record = metrics["age"], metrics["about"], config["record"]
     lines = [
         f"# {given.name}",
@@ -60,7 +72,7 @@ def card(given: argparse.Namespace, metrics: dict[str, Any], config: dict[str, A
         "",
         f"**Made by** `{given.command}`, seed {config['seed']}, mien {record['mien']}, on {record['machine']}.",
         "",
-        f"**Judged** by `mien evaluate`, split `{about['split']}`, {about['faces']:,} faces; "
+        f"**Judged** by `mien evaluate`, split `{about['split']}`, {_faces(judged)}; "
         f"95 % bootstrap intervals over {about['groups']:,} groups of near-identical pictures. "
         f"Calibration: {about['calibration']}.",
         "",
@@ -73,10 +85,23 @@ def card(given: argparse.Namespace, metrics: dict[str, Any], config: dict[str, A
         f"| coverage of 90 % intervals | {share(age['coverage90'])} | |",
         f"| mean width of 90 % intervals, years | {years(age['width90'])} | |",
     ]
-    for task in ("gender", "race"):
-        if task in metrics:
-            majority = share(metrics[task]["majority"]["accuracy"]["value"])
-            lines.append(f"| {task}, accuracy | {share(metrics[task]['accuracy'])} | {majority} |")
+    for data, found in judged.items():
+        of = f" ({data})" if len(judged) > 1 else ""
+        for task in CLASSES:
+            if task in found:
+                majority = found[task]["majority"]
+                lines.append(
+                    f"| {task}{of}, accuracy | {share(found[task]['accuracy'])} | {share(majority['accuracy'])} |"
+                )
+                if task == "expression":
+                    lines.append(
+                        f"| {task}{of}, macro F1 | {years(found[task]['macro_f1'])} | {years(majority['macro_f1'])} |"
+                    )
+        for task in CONTINUOUS:
+            if task in found:
+                constant = found[task]["constant"]
+                lines.append(f"| {task}{of}, CCC | {years(found[task]['ccc'])} | 0 |")
+                lines.append(f"| {task}{of}, RMSE | {years(found[task]['rmse'])} | {years(constant['rmse'])} |")
     for by in ("age_bin", "gender", "race", "gender x race"):
         lines += [
             "",
@@ -101,6 +126,13 @@ def card(given: argparse.Namespace, metrics: dict[str, Any], config: dict[str, A
         "",
     ]
     return "\n".join(lines)
+
+
+def _faces(judged: dict[str, dict[str, Any]]) -> str:
+    return ", ".join(
+        f"{metrics['about']['faces']:,} faces" + (f" of {data}" if len(judged) > 1 else "")
+        for data, metrics in judged.items()
+    )
 
 
 if __name__ == "__main__":

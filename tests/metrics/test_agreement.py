@@ -23,7 +23,6 @@ def test_against_sklearn(pairs: list[tuple[int, int]]) -> None:
     present = np.unique(true)
     recalls = sk.recall_score(true, predicted, labels=present, average=None)
     np.testing.assert_allclose(agreement.recall(matrix)[present], recalls)
-    assert agreement.majority(matrix) == pytest.approx(np.bincount(true).max() / len(true))
     said = np.unique(predicted)
     precisions = sk.precision_score(true, predicted, labels=said, average=None)
     np.testing.assert_allclose(agreement.precision(matrix)[said], precisions)
@@ -66,16 +65,16 @@ def test_weights_are_repetitions() -> None:
 
 def test_degenerate() -> None:
     one_class = agreement.confusion(np.zeros(4, int), np.zeros(4, int), 2)
-    assert agreement.accuracy(one_class) == agreement.macro_f1(one_class) == agreement.majority(one_class) == 1
+    assert agreement.accuracy(one_class) == agreement.macro_f1(one_class) == 1
     assert np.isnan(agreement.recall(one_class)[1])
     nothing = agreement.confusion(np.zeros(0, int), np.zeros(0, int), 2)
-    for figure in (agreement.accuracy, agreement.macro_f1, agreement.majority, agreement.kappa, agreement.alpha):
+    for figure in (agreement.accuracy, agreement.macro_f1, agreement.kappa, agreement.alpha):
         assert np.isnan(figure(nothing))
     for figure in (agreement.kappa, agreement.alpha):
         assert np.isnan(figure(one_class))
     # Always the majority: half the macro F1 is lost.
     constant = agreement.confusion(np.array([0, 0, 0, 1]), np.zeros(4, int), 2)
-    assert agreement.accuracy(constant) == agreement.majority(constant) == 0.75
+    assert agreement.accuracy(constant) == 0.75
     assert agreement.macro_f1(constant) == pytest.approx((6 / 7 + 0) / 2)
     # One answer for faces of two classes is chance, no more: defined, and zero or just below.
     assert agreement.kappa(constant) == 0

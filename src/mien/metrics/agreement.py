@@ -41,12 +41,6 @@ def macro_f1(confusion: np.ndarray) -> np.ndarray:
     return mean_of_known(f1(confusion))
 
 
-def majority(confusion: np.ndarray) -> np.ndarray:
-    """Accuracy of always naming the most frequent true class."""
-    rows = confusion.sum(axis=-1)
-    return ratio(rows.max(axis=-1), rows.sum(axis=-1))
-
-
 def kappa(confusion: np.ndarray) -> np.ndarray:
     """Cohen's kappa (1960): accuracy above what the two columns' own frequencies give by chance, (p - c) / (1 - c).
 

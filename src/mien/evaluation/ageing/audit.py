@@ -165,7 +165,8 @@ def write_page(
     asked = metrics["about"]["ages"]
     given: dict[int, np.ndarray] = {}
     for batch in faces.loader().epoch():
-        given |= {row: image for row, image in zip(batch.index.tolist(), batch.images.numpy(), strict=True) if row in strips}  # fmt: skip # noqa: E501
+        pictures = dict(zip(batch.index.tolist(), batch.images.numpy(), strict=True))
+        given |= {row: pictures[row] for row in strips.tolist() if row in pictures}
     genders, races = faces.manifest.strings("gender"), faces.manifest.strings("race")
     shown: dict[str, list[Strip]] = {}
     for name, answers in passes.items():
