@@ -171,7 +171,9 @@ def test_the_whole_from_its_command_line(drawn: Path, tmp_path: Path, monkeypatc
     torch.save(MobileFaceNet(embedding=8).state_dict(), tmp_path / "mobile.pt")
     monkeypatch.setattr(mien.models.checkpoint, "load_estimator", lambda *_: Bright())
     monkeypatch.setattr("mien.evaluation.latents.smoothness.FACES", 2)
+    monkeypatch.setattr("mien.evaluation.latents.smoothness.AGES", (5.0, 45.0, 85.0))
     monkeypatch.setattr("mien.evaluation.latents.disentanglement.PERMUTATIONS", 5)
+    monkeypatch.setattr("mien.evaluation.latents.disentanglement.TREES", 200)
     app = typer.Typer()
     app.command()(one_line_errors(latents))
 
