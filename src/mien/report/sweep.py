@@ -98,7 +98,7 @@ def choice(runs: Sequence[Mapping[str, Any]]) -> str:
     hides = f"hides the age (a probe's MAE is {APART} of the constant's or more)"
     if apart:
         return f"Take {best['run']}, the best pictures of the runs whose z_id {hides}: {figures}."
-    return f"There is no run whose z_id {hides}; {best['run']} comes nearest: {figures}. Raise beta or the adversary."
+    return f"There is no run whose z_id {hides}; {best['run']} comes nearest: {figures}. Raise hsic or the adversary."
 
 
 def _trades(runs: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
