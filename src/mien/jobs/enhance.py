@@ -258,21 +258,27 @@ def summary(job: Job, resamples: int = 1000) -> dict[str, Any]:
 
     `age_change` is judged age after less before, `age_moved` its absolute value, in years; `identity` the cosine.
     """
-    rows = list(job.rows())
-    found: dict[str, Any] = {
-        "pictures": len(rows),
-        "enhanced": sum(row["picture"] is not None for row in rows),
-        "coloured": sum(bool(row["coloured"]) for row in rows),
-        "grey": sum(row["chroma"] is not None and row["chroma"] < GREY for row in rows),
-        "failed": [{"input": row["input"], "reason": row["error"]} for row in rows if row["error"] is not None],
-    }
-    judged = [row for row in rows if row["age_before"] is not None]
-    if judged:
-        change = np.array([row["age_after"] - row["age_before"] for row in judged], dtype=np.float64)
-        boot = Bootstrap(np.arange(len(judged)), resamples)
+    counts = dict.fromkeys(("pictures", "enhanced", "coloured", "grey"), 0)
+    failures: list[dict[str, Any]] = []
+    changes: list[float] = []
+    cosines: list[float] = []
+    for row in job.rows():
+        counts["pictures"] += 1
+        counts["enhanced"] += row["picture"] is not None
+        counts["coloured"] += bool(row["coloured"])
+        counts["grey"] += row["chroma"] is not None and row["chroma"] < GREY
+        if row["error"] is not None:
+            failures.append({"input": row["input"], "reason": row["error"]})
+        if row["age_before"] is not None:
+            changes.append(row["age_after"] - row["age_before"])
+            if row["identity"] is not None:
+                cosines.append(row["identity"])
+    found: dict[str, Any] = {**counts, "failed": failures}
+    if changes:
+        change, boot = np.array(changes), Bootstrap(np.arange(len(changes)), resamples)
         found["age_change"], found["age_moved"] = average(boot, change), average(boot, np.abs(change))
-        if judged[0]["identity"] is not None:
-            found["identity"] = average(boot, np.array([row["identity"] for row in judged], dtype=np.float64))
+        if cosines:
+            found["identity"] = average(boot, np.array(cosines))
     return found
 
 

@@ -104,34 +104,54 @@ def labelled(
     key: Callable[[str], str],
     face: Callable[[str, Row], Face | Rejected],
 ) -> Iterator[Face | Rejected]:
-    """What `face(picture, row)` makes of each row of the label files that names a picture, and all that fits nothing.
+    """The faces of the CSVs of these names, see `label_files` and `matched`.
 
-    The first of `columns`, all of which must be there, names the picture, as far as `key` tells names apart. A
-    `MienError` of `face` rejects that picture, as do a second row for it and none.
+    The first of `columns`, all of which must be there, names the picture, as far as `key` tells names apart.
     """
-    pictures = index_by(pictures_of(tree), key)
+
+    def rows() -> Iterator[Row]:
+        for file, data in label_files(tree, beside, files):
+            found = read_csv(data, file)
+            found.need(*columns)
+            yield from found
+
+    names = pictures_of(tree)
+    pictures = index_by(names, key)
+    yield from matched(
+        rows(), columns[0], lambda where: pictures.get(key(where)), names, face, "no label file names it"
+    )
+
+
+def matched(
+    rows: Iterable[Row],
+    column: str,
+    find: Callable[[str], str | None],
+    names: Iterable[str],
+    face: Callable[[str, Row], Face | Rejected],
+    unnamed: str,
+) -> Iterator[Face | Rejected]:
+    """What `face(picture, row)` makes of each row whose `column` names a picture that `find` finds, and all that fits
+    nothing: a row without a picture, a second one for it, a `MienError` of `face`, and those of `names` that no row
+    names, with `unnamed` as the reason."""
     used: set[str] = set()
-    for file, data in label_files(tree, beside, files):
-        rows = read_csv(data, file)
-        rows.need(*columns)
-        for row in rows:
-            where = row.get(columns[0])
-            name = pictures.get(key(where)) if where else None
-            if not where:
-                yield Rejected(row.place, f"{row.place}: names no picture")
-            elif name is None:
-                yield Rejected(where, f"{row.place}: no such picture")
-            elif name in used:
-                yield Rejected(where, f"{row.place}: labelled for the second time")
-            else:
-                used.add(name)
-                try:
-                    yield face(name, row)
-                except MienError as error:
-                    yield Rejected(name, f"{row.place}: {str(error).removeprefix(f'{name}: ')}")
-    for name in pictures_of(tree):
+    for row in rows:
+        where = str(row.get(column) or "")
+        name = find(where) if where else None
+        if not where:
+            yield Rejected(row.place, f"{row.place}: names no picture")
+        elif name is None:
+            yield Rejected(where, f"{row.place}: no such picture")
+        elif name in used:
+            yield Rejected(where, f"{row.place}: labelled for the second time")
+        else:
+            used.add(name)
+            try:
+                yield face(name, row)
+            except MienError as error:
+                yield Rejected(name, f"{row.place}: {str(error).removeprefix(f'{name}: ')}")
+    for name in names:
         if name not in used:
-            yield Rejected(name, "no label file names it")
+            yield Rejected(name, unnamed)
 
 
 def last_part(name: str) -> str:

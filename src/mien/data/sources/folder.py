@@ -11,7 +11,17 @@ import numpy as np
 
 from mien.data.archives import Tree
 from mien.data.schema import TRACED, TYPES
-from mien.data.sources.base import Rejected, Source, index_by, last_part, pictures_of, plurality, race_labels, word
+from mien.data.sources.base import (
+    Rejected,
+    Source,
+    index_by,
+    last_part,
+    matched,
+    pictures_of,
+    plurality,
+    race_labels,
+    word,
+)
 from mien.data.sources.tables import Row, Rows, read_table
 from mien.errors import MienError, unknown
 from mien.faces import VOCABULARIES, VOTES, Crop, Face
@@ -56,24 +66,7 @@ class FolderSource(Source):
             return
         rows = read_table(self.labels)
         _check_columns(rows)
-        find = Finder(names)
-        used: set[str] = set()
-        for row in rows:
-            given = str(row.get("path") or "")
-            name = find(given)
-            if name is None:
-                yield Rejected(given or row.place, f"{row.place}: no such picture")
-            elif name in used:
-                yield Rejected(given, f"{row.place}: labelled for the second time")
-            else:
-                used.add(name)
-                try:
-                    yield face_of(name, row)
-                except MienError as error:
-                    yield Rejected(name, f"{row.place}: {str(error).removeprefix(f'{name}: ')}")
-        for name in names:
-            if name not in used:
-                yield Rejected(name, f"{rows.name} does not name it")
+        yield from matched(rows, "path", Finder(names), names, face_of, f"{rows.name} does not name it")
 
 
 class Finder:
