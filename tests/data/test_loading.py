@@ -42,7 +42,9 @@ def loader(faces: Manifest, batch: int = 4, **options: object) -> FaceLoader:
 
 
 def by_row(batches: list[FaceBatch]) -> dict[int, Tensor]:
-    return {int(row): image for batch in batches for row, image in zip(batch.index, batch.images, strict=True)}
+    """Each face as it was shown first."""
+    shown = [(int(row), image) for batch in batches for row, image in zip(batch.index, batch.images, strict=True)]
+    return dict(reversed(shown))
 
 
 def assert_same(first: list[FaceBatch], second: list[FaceBatch]) -> None:
@@ -201,5 +203,24 @@ def test_labels_of_another_length_are_refused(faces: Manifest) -> None:
 def test_the_reader_travels_to_workers_that_start_from_nothing(faces: Manifest) -> None:
     reader = loader(faces, augment=FACES)._loader.dataset
     there = pickle.loads(pickle.dumps(reader))
-    rows = np.array([3, BAD, 4])
-    assert torch.equal(there[2, rows].images, reader[2, rows].images)
+    step = (2, np.array([3, BAD, 4]), np.array([0, 0, 1]))
+    assert torch.equal(there[step].images, reader[step].images)
+
+
+def test_a_face_shown_again_in_an_epoch_looks_otherwise(faces: Manifest) -> None:
+    rare = Manifest.from_faces(
+        [
+            Face(path=f"{row}.{'jpg' if row % 2 else 'png'}", age=(80, 80) if row == 0 else (25, 25))
+            for row in range(10)
+        ],
+        faces.root,
+        Crop("photo"),
+        sizes=[(40 + row, 40 + row) for row in range(10)],
+    )
+    reader = loader(rare, batch=5, augment=FACES, sampling=Sampling(by="age"))
+    batches = list(reader.epoch())
+    images = torch.cat([batch.images for batch in batches])
+    shown = images[torch.cat([batch.index for batch in batches]) == 0]
+    assert len(shown) == 5
+    assert len({image.numpy().tobytes() for image in shown}) == 5
+    assert torch.equal(torch.cat([batch.images for batch in reader.epoch(start=1)]), images[5:])

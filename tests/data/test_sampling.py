@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mien.data.manifest import Manifest
-from mien.data.sampling import Sampling, balanced_chances, cut, order
+from mien.data.sampling import Sampling, balanced_chances, cut, order, repeats
 from mien.faces import GENDERS, RACES, Crop, Face, age_bin
 
 
@@ -169,3 +169,9 @@ def test_wrong_settings_are_refused() -> None:
         Sampling.model_validate({"by": "gender"})
     with pytest.raises(ValidationError):
         Sampling.model_validate({"balance": 2})
+
+
+@given(st.lists(st.integers(0, 5), max_size=30))
+def test_repeats_count_what_stood_before(rows: list[int]) -> None:
+    expected = [rows[:place].count(row) for place, row in enumerate(rows)]
+    np.testing.assert_array_equal(repeats(np.array(rows, dtype=np.int64)), expected)

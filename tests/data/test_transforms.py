@@ -44,9 +44,11 @@ def test_a_face_depends_on_its_seed_alone(preset: str) -> None:
         np.testing.assert_array_equal(point[0], moved[face])
 
 
-def test_seeds_differ_by_seed_epoch_and_row() -> None:
-    numbers = {face_seed(s, e, r) for s in (0, 1, 2**40) for e in (0, 1, 500) for r in (0, 1, 10**6)}
-    assert len(numbers) == 27
+def test_seeds_differ_by_seed_epoch_row_and_time() -> None:
+    numbers = {
+        face_seed(s, e, r, a) for s in (0, 1, 2**40) for e in (0, 1, 500) for r in (0, 1, 10**6) for a in (0, 1, 9)
+    }
+    assert len(numbers) == 81
     looks = {one("faces", seed=face_seed(s, e, r)).tobytes() for s in (0, 1) for e in (0, 1) for r in (0, 1, 2)}
     assert len(looks) == 12
 
@@ -87,6 +89,21 @@ def test_probabilities_are_kept() -> None:
     result, _ = augment([image] * 2000, None, [face_seed(0, 0, row) for row in range(2000)], 16, chosen)
     flipped = (result[:, 0, 0, 0] == 0).mean()
     assert abs(flipped - 0.3) < 4 * (0.3 * 0.7 / 2000) ** 0.5
+
+
+def test_rare_faces_are_altered_more_often_but_not_flipped() -> None:
+    chosen = AugmentSettings.model_validate(
+        {"flip": 0.3, "brightness": {"probability": 0.2, "between": [2, 2]}, "rare": 0.5}
+    )
+    image = np.full((3, 16, 16), 40, dtype=np.uint8)
+    image[:, :, :8] = 80
+    seeds = [face_seed(0, 0, row) for row in range(2000)]
+    for times, bright in ((1.0, 0.2), (5.0, 1 - 0.8**3), (0.2, 0.2)):
+        result, _ = augment([image] * 2000, None, seeds, 16, chosen, [times] * 2000)
+        margin = 4 * (0.25 / 2000) ** 0.5
+        assert abs((result.max(axis=(1, 2, 3)) == 160).mean() - bright) < margin
+        flipped = result[:, 0, 0, 0] < result[:, 0, 0, -1]
+        assert abs(flipped.mean() - 0.3) < margin
 
 
 def test_colour_follows_the_formulas() -> None:

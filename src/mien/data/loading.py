@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mien.data.manifest import Manifest
 from mien.data.pictures import resize
-from mien.data.sampling import Sampling, cut, order
+from mien.data.sampling import Sampling, cut, order, repeats
 from mien.data.schema import ENHANCED
 from mien.data.transforms import AugmentSettings, augment, face_seed
 from mien.errors import MienError, PictureError
@@ -34,8 +34,8 @@ class FaceLoader:
     With `augment` or `sampling` it serves training: rows are drawn by `sampling`, pictures augmented, all
     batches are full (a face that cannot be read gives its place to another), and the rest of an epoch is
     dropped. Without, it serves evaluation: rows in their order, whole pictures resized to (size, size),
-    nothing left out but what cannot be read. How a face is augmented depends on (seed, epoch, row) alone:
-    not on worker, batch or order.
+    nothing left out but what cannot be read. How a face is augmented depends on (seed, epoch, row) and on
+    how often the epoch has shown it alone: not on worker, batch or order.
 
     `images` is uint8 (B, 3, size, size), in memory channels last. `landmarks` is there when the manifest
     has any. `rejected` collects, as they are met, the rows that could not be read, each with its reason.
@@ -87,11 +87,11 @@ class FaceLoader:
         self._count, self._batch, self._seed = len(manifest), batch, seed
         self._rank, self._world = rank, world
         spares = SPARES if self._training else 0
-        self._plan: list[tuple[int, np.ndarray]] = []
+        self._plan: list[_Step] = []
         # Fork shares what is loaded; elsewhere a worker starts from nothing, which takes seconds.
         start = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
         self._loader: DataLoader[_Read] = DataLoader(
-            _Reader(manifest, size, augment, seed, spares, picture),
+            _Reader(manifest, size, augment, seed, spares, picture, self._chances),
             batch_size=None,
             sampler=_Steps(self._plan),
             num_workers=workers,
@@ -117,8 +117,11 @@ class FaceLoader:
         rows = np.arange(self._count)
         if self._training:
             rows = order(self._count, self._seed, epoch, self._chances)
-        parts = cut(rows, self._batch, self._rank, self._world, even=self._training)
-        self._plan[:] = [(epoch, part) for part in parts[start:]]
+        again = repeats(rows) if self._chances is not None else np.zeros_like(rows)
+        parts, times = (
+            cut(what, self._batch, self._rank, self._world, even=self._training)[start:] for what in (rows, again)
+        )
+        self._plan[:] = [(epoch, part, time) for part, time in zip(parts, times, strict=True)]
         for read in self._loader:
             self.rejected.update(read.rejected)
             if read.failure:
@@ -149,13 +152,17 @@ class _Read(NamedTuple):
     failure: str = ""
 
 
+#: Epoch, rows, and how often the epoch has shown each of them before.
+_Step = tuple[int, np.ndarray, np.ndarray]
+
+
 class _Steps:
     """The steps of the current epoch; the list is filled anew for each, while workers live on."""
 
-    def __init__(self, plan: list[tuple[int, np.ndarray]]) -> None:
+    def __init__(self, plan: list[_Step]) -> None:
         self.plan = plan
 
-    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+    def __iter__(self) -> Iterator[_Step]:
         return iter(list(self.plan))
 
     def __len__(self) -> int:
@@ -167,7 +174,7 @@ def _as_it_is(read: Any) -> Any:
 
 
 class _Reader(Dataset[_Read]):
-    """Builds whole batches: `reader[epoch, rows]`. It holds Arrow columns, which a forked worker shares."""
+    """Builds whole batches: `reader[epoch, rows, again]`. It holds Arrow columns, which a forked worker shares."""
 
     def __init__(
         self,
@@ -177,6 +184,7 @@ class _Reader(Dataset[_Read]):
         seed: int,
         spares: int,
         picture: Picture = "original",
+        times: np.ndarray | None = None,
     ) -> None:
         columns = manifest.table.column_names
         self.count = len(manifest)
@@ -188,26 +196,30 @@ class _Reader(Dataset[_Read]):
         self.size, self.augment, self.seed, self.spares = size, augment, seed, spares
         self.enhanced = None if picture == "original" else manifest.table[ENHANCED]
         self.both = picture == "both"
+        self.times = times if augment is not None and augment.rare else None
 
-    def __getitem__(self, step: tuple[int, np.ndarray]) -> _Read:
-        epoch, wanted = step
+    def __getitem__(self, step: _Step) -> _Read:
+        epoch, wanted, again = step
         images: list[np.ndarray] = []
         rows: list[int] = []
+        seeds: list[int] = []
         rejected: dict[int, str] = {}
         try:
-            for row in wanted.tolist():
+            for row, time in zip(wanted.tolist(), again.tolist(), strict=True):
                 for candidate in self._candidates(epoch, row):
+                    seed = face_seed(self.seed, epoch, candidate, time)
                     try:
-                        images.append(self._image(epoch, candidate))
+                        images.append(self._image(candidate, seed))
                     except (PictureError, OSError) as error:
                         rejected[candidate] = str(error)
                         continue
                     rows.append(candidate)
+                    seeds.append(seed)
                     break
         except MienError as error:
             # As words: an exception that crosses processes arrives with a traceback in its message.
             return _Read(torch.empty(0), torch.empty(0), failure=str(error))
-        return self._finish(images, rows, epoch, rejected)
+        return self._finish(images, rows, seeds, rejected)
 
     def _candidates(self, epoch: int, row: int) -> Iterator[int]:
         """The row, and those tried in its place if it cannot be read."""
@@ -216,17 +228,17 @@ class _Reader(Dataset[_Read]):
             rng = Generator(Philox(key=face_seed(self.seed, epoch, row)).jumped())
             yield from rng.integers(self.count, size=self.spares).tolist()
 
-    def _image(self, epoch: int, row: int) -> np.ndarray:
+    def _image(self, row: int, seed: int) -> np.ndarray:
         if self.enhanced is not None and (better := self.enhanced[row].as_py()) is not None:
             # Its own part of the face's randomness: what else is drawn for the face stays as it is.
-            coin = Generator(Philox(key=face_seed(self.seed, epoch, row)).jumped(2))
+            coin = Generator(Philox(key=seed).jumped(2))
             if not self.both or coin.random() < 0.5:
                 return self.pictures.image(better, None, side=2 * self.size)
         archive = None if self.archives is None else self.archives[row].as_py()
         # A JPEG far larger than needed may come smaller: twice the size is still more than any window shows.
         return self.pictures.image(self.paths[row].as_py(), archive, side=2 * self.size)
 
-    def _finish(self, images: list[np.ndarray], rows: list[int], epoch: int, rejected: dict[int, str]) -> _Read:
+    def _finish(self, images: list[np.ndarray], rows: list[int], seeds: list[int], rejected: dict[int, str]) -> _Read:
         points = None
         if self.landmarks is not None and self.widths is not None:
             stored = self.widths[rows]
@@ -234,8 +246,8 @@ class _Reader(Dataset[_Read]):
             shares = np.where(np.isfinite(shares), shares, 1.0)[:, None, None]
             points = ((self.landmarks[rows] + 0.5) * shares - 0.5).astype(np.float32)
         if self.augment is not None:
-            seeds = [face_seed(self.seed, epoch, row) for row in rows]
-            pixels, points = augment(images, points, seeds, self.size, self.augment)
+            times = None if self.times is None else self.times[rows].tolist()
+            pixels, points = augment(images, points, seeds, self.size, self.augment, times)
         else:
             pixels = np.empty((len(rows), self.size, self.size, 3), dtype=np.uint8).transpose(0, 3, 1, 2)
             for face, image in enumerate(images):

@@ -109,6 +109,16 @@ def order(count: int, seed: int, epoch: int, chances: np.ndarray | None = None) 
     return rng.permutation(drawn)
 
 
+def repeats(rows: np.ndarray) -> np.ndarray:
+    """How often each entry of `rows` (N,) stands before it, (N,) int64."""
+    ranked = np.argsort(rows, kind="stable")
+    first = np.flatnonzero(np.diff(rows[ranked], prepend=-1))
+    counts = np.diff(np.append(first, len(rows)))
+    result = np.empty(len(rows), dtype=np.int64)
+    result[ranked] = np.arange(len(rows)) - np.repeat(first, counts)
+    return result
+
+
 def cut(rows: np.ndarray, batch: int, rank: int, world: int, *, even: bool) -> list[np.ndarray]:
     """This process's batches of an epoch.
 

@@ -1,7 +1,7 @@
 """Augmentation: what else a face could have looked like. Pictures and landmarks move together.
 
-Every face draws its own random numbers from (seed, epoch, row) alone: it looks the same in any batch, order
-and worker. Geometry is one window onto the picture; colour is one matrix.
+Every face draws its own random numbers from (seed, epoch, row, time in the epoch) alone: it looks the same in any
+batch, order and worker. Geometry is one window onto the picture; colour is one matrix.
 """
 
 from __future__ import annotations
@@ -64,6 +64,13 @@ class AugmentSettings(BaseModel):
     noise: Chance = _off(2, 15, (0, 128), "standard deviation in levels of 0-255")
     jpeg: Chance = _off(15, 80, (1, 100), "quality of a JPEG compression")
     erase: Chance = _off(0.02, 0.15, (0, 0.9), "share of the area covered by a rectangle of one colour")
+    rare: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="how much likelier all but `flip` is for faces that `sampling` shows more than once: of k times "
+        "an epoch, 1 - (1 - probability)^(1 + rare (k - 1))",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -143,9 +150,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def face_seed(seed: int, epoch: int, row: int) -> int:
-    """The 128-bit number that a face's randomness comes from; seed < 2^64, epoch < 2^24, row < 2^40."""
-    return (seed % (1 << 64)) << 64 | (epoch % (1 << 24)) << 40 | row % (1 << 40)
+def face_seed(seed: int, epoch: int, row: int, again: int = 0) -> int:
+    """The 128-bit number that a face's randomness comes from, the first time that an epoch shows it or `again`;
+    seed < 2^64, again < 2^8, epoch < 2^16, row < 2^40."""
+    return (seed % (1 << 64)) << 64 | (again % (1 << 8)) << 56 | (epoch % (1 << 16)) << 40 | row % (1 << 40)
 
 
 def augment(
@@ -154,6 +162,7 @@ def augment(
     seeds: Sequence[int],
     size: int,
     settings: AugmentSettings,
+    times: Sequence[float] | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Augment each picture by its own seed and bring it to (size, size).
 
@@ -161,6 +170,7 @@ def augment(
         images: B pictures, uint8 RGB (3, H, W), each with its own H and W; quickest as views of (H, W, 3).
         landmarks: (B, 68, 2) float32 x, y in pixels of `images`, 0 the first one's centre; NaN where unknown.
         seeds: B numbers below 2^128, as `face_seed` makes them.
+        times: B numbers, how often an epoch shows each face; None: once. See `settings.rare`.
 
     Returns:
         uint8 (B, 3, size, size), in memory channels last; landmarks in its pixels, some outside the frame.
@@ -168,7 +178,8 @@ def augment(
     result = np.empty((len(images), size, size, 3), dtype=np.uint8)
     points = None if landmarks is None else np.empty_like(landmarks, dtype=np.float32)
     for face, (image, seed) in enumerate(zip(images, seeds, strict=True)):
-        dice = _Dice(seed)
+        more = 0.0 if times is None else settings.rare * max(0.0, times[face] - 1)
+        dice = _Dice(seed, 1 + more)
         view = draw_view(settings, dice)
         result[face], matrix = look(image, view, size)
         result[face] = _change_pixels(result[face], settings, dice)
@@ -181,10 +192,11 @@ class _Dice:
     """One face's random numbers.
 
     Each operation takes its share even when it does not happen, so that switching one on or off leaves the
-    others as they were.
+    others as they were. What happens once in a face happens at least once in `tries`.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, tries: float = 1.0) -> None:
+        self.tries = tries
         self.rng = Generator(Philox(key=seed))
         self._numbers = iter(self.rng.random(48).tolist())
 
@@ -192,7 +204,7 @@ class _Dice:
         return low + (high - low) * next(self._numbers)
 
     def happens(self, probability: float) -> bool:
-        return next(self._numbers) < probability
+        return next(self._numbers) < (probability if self.tries == 1 else 1 - (1 - probability) ** self.tries)
 
     def draw(self, chance: Chance) -> float | None:
         """The operation's value, None when it does not happen."""
@@ -206,7 +218,9 @@ def draw_view(settings: AugmentSettings, dice: _Dice) -> View:
     stretch = math.sqrt(dice.draw(settings.stretch) or 1.0)
     shift, down = dice.draw(settings.shift), dice.number(*settings.shift.between)
     angle = math.radians(dice.draw(settings.rotation) or 0.0)
-    view = View(width=scale * stretch, height=scale / stretch, angle=angle, flip=dice.happens(settings.flip))
+    # Of two mirrored faces neither is the stranger one: rare faces are not flipped more often.
+    flip = dice.number() < settings.flip
+    view = View(width=scale * stretch, height=scale / stretch, angle=angle, flip=flip)
     return view if shift is None else replace(view, x=0.5 + shift, y=0.5 + down)
 
 
