@@ -19,6 +19,15 @@ from mien.report.numbers import share, years
 
 #: Tasks with a line each, where they were judged.
 CLASSES, CONTINUOUS = ("gender", "race", "expression"), ("valence", "arousal")
+#: What each task cannot do; the last is said of all.
+LIMITS = {
+    "age": "Ages are apparent ages as the data's labels have them, wrong ones included.",
+    "gender": "Gender and race are the data's two and five classes, as others saw them, not what a person is. Age does "
+    "not depend on their heads: `--tasks age` leaves both out.",
+    "expression": "Expression, valence and arousal are what onlookers read in a picture, not what a person feels; "
+    "onlookers agree on them only in part.",
+    "": "Decide nothing about a person with it.",
+}
 HOME = Path(__file__).resolve().parents[1] / "src" / "mien" / "weights"
 
 
@@ -54,7 +63,7 @@ def headline(judged: dict[str, dict[str, Any]]) -> dict[str, str]:
     first: dict[str, Any] = {}
     for metrics in judged.values():
         first = metrics | first
-    found = {"age MAE": f"{first['age']['mae']['value']:.2f}"}
+    found = {"age MAE": f"{first['age']['mae']['value']:.2f}"} if "age" in first else {}
     found |= {task: f"{first[task]['accuracy']['value']:.3f}" for task in CLASSES if task in first}
     return found | {f"{task} CCC": f"{first[task]['ccc']['value']:.2f}" for task in CONTINUOUS if task in first}
 
@@ -62,7 +71,7 @@ def headline(judged: dict[str, dict[str, Any]]) -> dict[str, str]:
 def card(given: argparse.Namespace, judged: dict[str, dict[str, Any]], config: dict[str, Any]) -> str:
     """The model card as Markdown."""
     metrics = next(iter(judged.values()))
-    age, about, record = metrics["age"], metrics["about"], config["record"]
+    about, record = metrics["about"], config["record"]
     lines = [
         f"# {given.name}",
         "",
@@ -72,19 +81,23 @@ def card(given: argparse.Namespace, judged: dict[str, dict[str, Any]], config: d
         "",
         f"**Made by** `{given.command}`, seed {config['seed']}, mien {record['mien']}, on {record['machine']}.",
         "",
-        f"**Judged** by `mien evaluate`, split `{about['split']}`, {_faces(judged)}; "
-        f"95 % bootstrap intervals over {about['groups']:,} groups of near-identical pictures. "
+        f"**Judged** by `mien evaluate` on {_faces(judged)}; 95 % bootstrap intervals over "
+        f"{about['groups']:,} groups of near-identical pictures. "
         f"Calibration: {about['calibration']}.",
         "",
         "| figure | value | always the same answer |",
         "|---|---|---|",
-        f"| age, MAE in years | {years(age['mae'])} | {years(age['constant']['mae'])} |",
-        f"| age, macro MAE over eight bins | {years(age['macro_mae'])} | |",
-        f"| age, within 5 years | {share(age['cs5'])} | |",
-        f"| age, bias in years | {years(age['bias'])} | |",
-        f"| coverage of 90 % intervals | {share(age['coverage90'])} | |",
-        f"| mean width of 90 % intervals, years | {years(age['width90'])} | |",
     ]
+    if "age" in metrics:
+        age = metrics["age"]
+        lines += [
+            f"| age, MAE in years | {years(age['mae'])} | {years(age['constant']['mae'])} |",
+            f"| age, macro MAE over eight bins | {years(age['macro_mae'])} | |",
+            f"| age, within 5 years | {share(age['cs5'])} | |",
+            f"| age, bias in years | {years(age['bias'])} | |",
+            f"| coverage of 90 % intervals | {share(age['coverage90'])} | |",
+            f"| mean width of 90 % intervals, years | {years(age['width90'])} | |",
+        ]
     for data, found in judged.items():
         of = f" ({data})" if len(judged) > 1 else ""
         for task in CLASSES:
@@ -102,6 +115,14 @@ def card(given: argparse.Namespace, judged: dict[str, dict[str, Any]], config: d
                 constant = found[task]["constant"]
                 lines.append(f"| {task}{of}, CCC | {years(found[task]['ccc'])} | 0 |")
                 lines.append(f"| {task}{of}, RMSE | {years(found[task]['rmse'])} | {years(constant['rmse'])} |")
+    lines += _ages(metrics["age"]) if "age" in metrics else []
+    lines += _expressions(metrics["expression"]) if "expression" in metrics else []
+    lines += ["", "## Limits", "", *(text for task, text in LIMITS.items() if task in metrics or not task), ""]
+    return "\n".join(lines)
+
+
+def _ages(age: dict[str, Any]) -> list[str]:
+    lines: list[str] = []
     for by in ("age_bin", "gender", "race", "gender x race"):
         lines += [
             "",
@@ -116,23 +137,23 @@ def card(given: argparse.Namespace, judged: dict[str, dict[str, Any]], config: d
             else:
                 cells = [years(found["mae"]), years(found["bias"]), share(found["coverage90"])]
                 lines.append(f"| {group} | {found['mae']['n']} | {' | '.join(cells)} |")
-    lines += [
-        "",
-        "## Limits",
-        "",
-        "Ages are apparent ages as the data's labels have them, wrong ones included. Gender and race are the data's "
-        "two and five classes, as others saw them, not what a person is. Decide nothing about a person with it. "
-        "Age does not depend on the race and gender heads: `--tasks age` leaves both out.",
-        "",
-    ]
-    return "\n".join(lines)
+    return lines
+
+
+def _expressions(expression: dict[str, Any]) -> list[str]:
+    lines = ["", "## Expression by class", "", "| | n | recall | precision | F1 |", "|---|---|---|---|---|"]
+    for name, found in expression["per_class"].items():
+        cells = [share(found[key]) for key in ("recall", "precision", "f1")]
+        lines.append(f"| {name} | {found['n']} | {' | '.join(cells)} |")
+    return lines
 
 
 def _faces(judged: dict[str, dict[str, Any]]) -> str:
-    return ", ".join(
-        f"{metrics['about']['faces']:,} faces" + (f" of {data}" if len(judged) > 1 else "")
-        for data, metrics in judged.items()
-    )
+    told = []
+    for data, metrics in judged.items():
+        about = metrics["about"]
+        told.append(f"{about['faces']:,} faces{f' of {data}' if len(judged) > 1 else ''}, split `{about['split']}`")
+    return " and ".join(told)
 
 
 if __name__ == "__main__":

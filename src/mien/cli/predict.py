@@ -236,6 +236,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 
     tasks = [task for task in ("gender", "race", "expression") if any(row.get(task) is not None for row in rows)]
     numbers = [task for task in ("valence", "arousal") if any(row.get(task) is not None for row in rows)]
+    aged = any(row["error"] is None and age_text(row) for row in rows) or not (tasks or numbers)
     lines = []
     for row in rows:
         box = (
@@ -243,8 +244,8 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         )
         note = row["error"] or ("unaligned" if row["aligned"] is False else None)
         face = None if row["face"] is None else row["face"] + 1
-        age = age_text(row) or None if row["error"] is None else None
-        lines.append([row["input"], face, box, age, *(share(row, task) for task in tasks)])
+        age = [(age_text(row) or None) if row["error"] is None else None] if aged else []
+        lines.append([row["input"], face, box, *age, *(share(row, task) for task in tasks)])
         lines[-1] += [f"{row[task]:+.2f}" if row.get(task) is not None else None for task in numbers]
         lines[-1].append(note)
-    table(["picture", "face", "box", "age", *tasks, *numbers, "note"], lines)
+    table(["picture", "face", "box", *(["age"] if aged else []), *tasks, *numbers, "note"], lines)

@@ -16,7 +16,10 @@ def render(
         list[str],
         typer.Argument(metavar="INPUT...", help="Photos, folders (searched to their bottom), globs, manifests."),
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="A renderer: a run or a checkpoint.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="A renderer: a run, a checkpoint; the shipped one unless given."),
+    ] = None,
     ages: Annotated[str, typer.Option(help="FIRST:LAST:STEP, or some with commas: 20,40,60.")] = "5:95:10",
     grid: Annotated[bool, typer.Option("--grid", help="Write grid.png: the strips of the first 24 faces.")] = False,
     gif: Annotated[bool, typer.Option("--gif", help="Write a moving picture of each face too.")] = False,
@@ -51,7 +54,7 @@ def render(
     Writes renders.parquet (which picture is which face at which age), and PNG files that say they are synthetic.
     A broken-off job goes on when the same command is given again.
 
-    Examples: mien render photo.jpg -m runs/vae; mien render album -m runs/vae --ages 20,40,60 --paste -o older;
+    Examples: mien render photo.jpg; mien render album --ages 20,40,60 --paste -o older;
     mien render utk -m runs/vae --grid
     """
     from mien.cli.console import print_json, say

@@ -126,13 +126,13 @@ def _save_renderer(
     )
 
 
-def load_renderer(model: str | Path, device: str | torch.device = "cpu") -> BetaVae | AgeTransformer:
-    """A renderer ready for use: a run's best, a checkpoint's, or a shipped one by name.
+def load_renderer(model: str | Path | None = None, device: str | torch.device = "cpu") -> BetaVae | AgeTransformer:
+    """A renderer ready for use: a run's best, a checkpoint's, or a shipped one by name (None: the default one).
 
     Raises:
         MienError: there is no such model, or its files are damaged or of another kind.
     """
-    folder = find_checkpoint(model)
+    folder = find_checkpoint(model or RENDERER)
     facts = _read_facts(folder, "beta_vae", "age_transformer")
     kind = facts["kind"]
     network: BetaVae | AgeTransformer
@@ -248,6 +248,8 @@ def find_checkpoint(model: str | Path | None, which: str = "best") -> Path:
 DEFAULT_MODEL = "face-mobile"
 #: The landmarker that every command uses when none is named.
 LANDMARKER = "face-landmarks"
+#: The renderer that every command uses when none is named.
+RENDERER = "face-ages"
 
 
 def shipped_models() -> dict[str, Path]:

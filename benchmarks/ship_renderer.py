@@ -1,0 +1,130 @@
+"""Turn a finished renderer into one that ships: weights, facts and a card with its figures by age and by group.
+
+    python benchmarks/ship_renderer.py RUN NAME --audit runs/at/audit/ageing.json --terms "..." --data "..." \\
+        --command "mien train ..."
+
+Figures come from the file that `mien audit --ageing RUN` wrote; nothing is written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from mien.files import write_text
+from mien.models.age_transformer import AgeTransformer
+from mien.models.checkpoint import load_renderer, save_age_transformer, save_beta_vae
+from mien.report.numbers import share, suppressed, years
+
+HOME = Path(__file__).resolve().parents[1] / "src" / "mien" / "weights"
+#: Columns of the tables by age and by group: a heading, a figure of ageing.json, and how it is written.
+COLUMNS = (
+    ("judged less asked", "bias", years),
+    ("their distance", "mae", years),
+    ("in its band", "in_band", share),
+    ("cosine", "cosine", years),
+    ("same person", "verified", share),
+    ("both", "joint", share),
+)
+#: The same and more, for one line a renderer.
+SUMMARY = (
+    *COLUMNS,
+    ("ages rise with those asked for, Spearman", "spearman", years),
+    ("own age, L1 of 1", "own_l1", years),
+    ("gender kept", "gender_kept", share),
+    ("race kept", "race_kept", share),
+    ("background changed, of 1", "outside", years),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("--audit", type=Path, required=True, help="ageing.json, which judged this run first")
+    parser.add_argument("--terms", required=True, help="one line on what the weights may be used for")
+    parser.add_argument("--data", required=True, help="one line on the faces it learnt from")
+    parser.add_argument("--command", required=True, help="what was run, all stages of it")
+    given = parser.parse_args()
+
+    told = json.loads(given.audit.read_text(encoding="utf-8"))
+    config = json.loads((given.run / "config_used.json").read_text(encoding="utf-8"))
+    network = load_renderer(given.run)
+    name, judged = next((name, of) for name, of in told["renderers"].items() if of["kind"] != "trivial")
+    network.name = given.name
+    summary = judged["summary"]
+    network.card = {
+        "terms": given.terms,
+        "data": given.data,
+        "figures": {
+            "judged age off by": f"{summary['mae']['value']:.1f} years",
+            "age and person right": f"{summary['joint']['value']:.3f}",
+        },
+    }
+    folder = HOME / given.name
+    (save_age_transformer if isinstance(network, AgeTransformer) else save_beta_vae)(folder, network)
+    write_text(folder / "README.md", card(given, told, name, config))
+    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    print(f"{folder.name}: {size:.1f} MB, judged as {name}")
+
+
+def card(given: argparse.Namespace, told: dict[str, Any], name: str, config: dict[str, Any]) -> str:
+    """The model card as Markdown."""
+    about, record = told["about"], config["record"]
+    this = told["renderers"][name]
+    counted = ", ".join(f"{age:g}" for age in about["counted"])
+    judges = "; ".join(f"{what} by {of['name']}" for what, of in about["judges"].items())
+    lines = [
+        f"# {given.name}",
+        "",
+        "A renderer: it shows a face at other ages. What it shows is synthetic, a guess of how people of that age "
+        "look; it knows nothing of how this person will.",
+        "",
+        f"**Terms.** {given.terms}",
+        "",
+        f"**Data.** {given.data}",
+        "",
+        f"**Made by** `{given.command}`, seed {config['seed']}, mien {record['mien']}, on {record['machine']}.",
+        "",
+        f"**Judged** by `mien audit --ageing` on {about['faces']} faces of split `{about['split']}` at {counted} "
+        f"years, by networks that guided none of it ({judges}); 95 % bootstrap intervals over {about['groups']} "
+        f"groups. On the faces as they are the judge of age is wrong by {years(told['judge']['mae'])} years.",
+        "",
+        *table("renderer", {key: of["summary"] for key, of in told["renderers"].items()}, SUMMARY),
+        "",
+        f"Ten ages of one face take {this['cost']['ms']:.0f} ms there; {this['parameters']:,} parameters.",
+        "",
+        "## By age asked for",
+        "",
+        *table("years", this["ages"], COLUMNS),
+    ]
+    for by, groups in this["groups"].items():
+        lines += ["", f"## By {'age of the face' if by == 'age_bin' else by}", "", *table("", groups, COLUMNS)]
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "It learnt from single photos: nobody was seen at two ages. Gender and race are the data's classes, as others "
+        "saw them. It may change what is not age: the tables say how often its judges see that. Do not use it to "
+        "decide anything about a person, nor to show a person to others without their consent.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def table(first: str, rows: dict[str, Any], columns: tuple[tuple[str, str, Any], ...]) -> list[str]:
+    """A Markdown table with a line for each of `rows`; groups of too few faces say so."""
+    there = [column for column in columns if any(column[1] in row for row in rows.values())]
+    lines = [f"| {first} | {' | '.join(heading for heading, _, _ in there)} |", "|---" * (len(there) + 1) + "|"]
+    for name, row in rows.items():
+        if suppressed(row):
+            lines.append(f"| {name} | {row['n']} faces, too few to say |" + " |" * (len(there) - 1))
+        else:
+            lines.append(f"| {name} | {' | '.join(write(row.get(key)) for _, key, write in there)} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()
