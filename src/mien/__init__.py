@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from mien.data.manifest import Manifest
     from mien.errors import MienError, PictureError
     from mien.faces import Crop, Face
-    from mien.jobs.predict import Model, Prediction, load
+    from mien.jobs.predict import Model, load
+    from mien.jobs.prediction import Prediction
 
 __version__ = "0.1.0"
 __all__ = ["Crop", "Face", "Manifest", "MienError", "Model", "PictureError", "Prediction", "load"]
@@ -29,7 +30,7 @@ _HOMES = {
     "MienError": "mien.errors",
     "Model": "mien.jobs.predict",
     "PictureError": "mien.errors",
-    "Prediction": "mien.jobs.predict",
+    "Prediction": "mien.jobs.prediction",
     "load": "mien.jobs.predict",
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 from skimage import data
 from torch import Tensor, nn
@@ -22,7 +23,8 @@ from mien.faces import EXPRESSIONS, Crop, Face
 from mien.jobs.draw import affect_text, draw_faces
 from mien.jobs.engine import Engine, Job
 from mien.jobs.inputs import expand
-from mien.jobs.predict import NO_FACE, Model, Prediction, load
+from mien.jobs.predict import Model, load
+from mien.jobs.prediction import NO_FACE, Prediction
 
 from .conftest import BrightnessModel, plain
 
@@ -289,6 +291,47 @@ class FeelingModel(BrightnessModel):
         said = np.where(red > 0.5, "Happy", "Sad")
         told = {"expression": said, "expression_p": np.maximum(red, 1 - red)}
         return told | chances | {"valence": 2 * red - 1, "arousal": 1 - 2 * red}
+
+
+def test_models_asked_together_tell_what_each_learnt(tmp_path: Path) -> None:
+    plain(230).save(tmp_path / "red.png")
+    age, feelings = BrightnessModel(), FeelingModel()
+    together = Model(age, beside=[feelings])  # type: ignore[arg-type, list-item]
+    assert together.tasks == ("gender", "age", "expression", "valence", "arousal")
+    (red,) = together.predict(str(tmp_path), crops=True)
+    (by_age,) = Model(age).predict(str(tmp_path), crops=True)  # type: ignore[arg-type]
+    (by_feelings,) = Model(feelings).predict(str(tmp_path), crops=True)  # type: ignore[arg-type]
+    assert (red.age, red.age_low, red.gender_p) == (by_age.age, by_age.age_low, by_age.gender_p)
+    assert (red.expression, red.valence) == (by_feelings.expression, by_feelings.valence)
+    assert together.hash() not in (Model(age).hash(), Model(feelings).hash())  # type: ignore[arg-type]
+
+    with pytest.raises(MienError, match="brightness learnt gender, age, which others tell already"):
+        Model(age, beside=[feelings, BrightnessModel()])  # type: ignore[arg-type, list-item]
+    feelings.input_size = 64
+    with pytest.raises(MienError, match="sees faces of 32 px, brightness of 64"):
+        Model(age, beside=[feelings])  # type: ignore[arg-type, list-item]
+
+
+class WideModel(BrightnessModel):
+    """Tells intervals, and expressions too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tasks = nn.ModuleDict({name: nn.Identity() for name in ("age", "expression")})
+
+    def predict(self, images: Tensor) -> dict[str, np.ndarray]:
+        told = super().predict(images)
+        mine = {name: values + 50 for name, values in told.items() if name.startswith("age")}
+        return mine | {"expression": np.full(len(images), "Fear")}
+
+
+def test_of_two_that_learnt_a_task_the_first_tells_all_of_it(tmp_path: Path) -> None:
+    first = BrightnessModel(intervals=False)
+    model = Model(first, beside=[WideModel()])  # type: ignore[arg-type, list-item]
+    columns = model.answers(torch.full((2, 3, 32, 32), 51, dtype=torch.uint8))
+    np.testing.assert_allclose(columns["age"], 20, rtol=1e-5)
+    assert np.isnan(columns["age_low"]).all()
+    assert columns["expression"].tolist() == ["Fear", "Fear"]
 
 
 def test_expression_valence_and_arousal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

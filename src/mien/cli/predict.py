@@ -34,7 +34,13 @@ def predict(
         ),
     ],
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="A run, a checkpoint or a shipped model's name.")
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A run, a checkpoint or a shipped model's name. May be repeated: each tells what those before it "
+            "have not learnt.",
+        ),
     ] = None,
     crops: Annotated[
         bool, typer.Option("--crops", help="The pictures are face crops (a manifest's always are).")
@@ -134,7 +140,7 @@ class Tally:
         self.examples: list[str] = []
 
     def count(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        from mien.jobs.predict import NO_FACE
+        from mien.jobs.prediction import NO_FACE
 
         for row in rows:
             if row["error"] is None:

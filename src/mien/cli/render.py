@@ -114,7 +114,7 @@ class Found:
         self.rows: list[dict[str, Any]] = []
 
     def count(self, row: dict[str, Any]) -> None:
-        from mien.jobs.predict import NO_FACE
+        from mien.jobs.prediction import NO_FACE
 
         digest = row["sha256"]
         self.rows.append(row | {"sha256": None if digest is None else digest.hex()})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mien.data.align import require_view
 from mien.data.detect import Detector, build_detector
@@ -19,6 +21,7 @@ from mien.faces import VOCABULARIES, Crop
 from mien.jobs.engine import Engine, Job
 from mien.jobs.inputs import Item, Items, expand
 from mien.jobs.locate import Place, Sight, in_crop, in_photo
+from mien.jobs.prediction import ALWAYS, CONTINUOUS, NAMED, NO_FACE, Prediction
 from mien.jobs.stream import Done, Loaded, stream
 from mien.jobs.workers import Row
 from mien.models.checkpoint import load_estimator
@@ -29,77 +32,6 @@ if TYPE_CHECKING:
 
     from mien.jobs.inputs import Given
 
-#: `Prediction.error` of a photo that was read and shows no face.
-NO_FACE = "no face found"
-#: Tasks with classes whose answers `Prediction` carries, and those with a number in [-1, 1].
-NAMED = ("gender", "race", "expression")
-CONTINUOUS = ("valence", "arousal")
-#: Tasks whose columns are in every table; those of others only where the model has them.
-ALWAYS = ("age", "gender", "race")
-
-
-@dataclass(slots=True)
-class Prediction:
-    """What a model says of one face; or, with `error` set, why it says nothing of an input.
-
-    `row` counts the inputs from 0, `face` the faces of one input from 0, left to right. `box` is left, top,
-    right, bottom in pixels of the photo, None for a crop. `aligned` is False where the detector gave only a
-    box and no landmarks could be found in it; `landmarks` are 68 x, y in pixels of the input, where they were
-    asked for. Crops are taken to be aligned. Ages are in years, `age_low` and `age_high` the 90 % interval, None
-    where the model has none; `age` is None where the interval was wider than asked for (`abstained`).
-    `valence` and `arousal` are in [-1, 1]. `probabilities` is `{task: {class: probability}}`. What the model was not
-    trained for, or not asked for, is None.
-    """
-
-    input: str
-    row: int
-    face: int | None = None
-    box: tuple[float, float, float, float] | None = None
-    score: float | None = None
-    aligned: bool | None = None
-    landmarks: list[tuple[float, float]] | None = None
-    age: float | None = None
-    age_low: float | None = None
-    age_high: float | None = None
-    abstained: bool = False
-    gender: str | None = None
-    gender_p: float | None = None
-    race: str | None = None
-    race_p: float | None = None
-    expression: str | None = None
-    expression_p: float | None = None
-    valence: float | None = None
-    arousal: float | None = None
-    probabilities: dict[str, dict[str, float]] = field(default_factory=dict)
-    error: str | None = None
-
-    @property
-    def unreadable(self) -> bool:
-        """Whether the picture could not be read (no face in it is no such failure)."""
-        return self.error is not None and self.error != NO_FACE
-
-    def to_row(self) -> Row:
-        """One flat row of a table: the box as four columns, each probability as `task_Class`."""
-        left, top, right, bottom = self.box or (None,) * 4
-        row = {
-            "input": self.input,
-            "row": self.row,
-            "face": self.face,
-            "left": left,
-            "top": top,
-            "right": right,
-            "bottom": bottom,
-            **{name: getattr(self, name) for name in ("score", "aligned", "age", "age_low", "age_high", "abstained")},
-        }
-        for task in NAMED:
-            if task in ALWAYS or getattr(self, task) is not None:
-                row |= {task: getattr(self, task), f"{task}_p": getattr(self, f"{task}_p")}
-            row |= {f"{task}_{name}": value for name, value in self.probabilities.get(task, {}).items()}
-        row |= {task: value for task in CONTINUOUS if (value := getattr(self, task)) is not None}
-        if self.landmarks is not None:
-            row["landmarks"] = [value for point in self.landmarks for value in point]
-        return row | {"error": self.error}
-
 
 class Model:
     """A trained estimator, ready to be asked.
@@ -109,33 +41,63 @@ class Model:
     41.7
     """
 
-    def __init__(self, estimator: Estimator, device: str | torch.device = "cpu") -> None:
-        self.estimator = estimator.eval().to(device)
+    def __init__(
+        self, estimator: Estimator, device: str | torch.device = "cpu", beside: Sequence[Estimator] = ()
+    ) -> None:
+        """`beside` are estimators that tell what those before them have not learnt, of the same crops.
+
+        Raises:
+            MienError: one of them sees other crops, or has learnt nothing that those before it have not.
+        """
         self.device = torch.device(device)
+        self.estimator = estimator.eval().to(device)
+        self.beside = tuple(one.eval().to(device) for one in beside)
+        #: Which of the estimators tells each task.
+        self.teller: dict[str, Estimator] = dict.fromkeys(estimator.tasks, estimator)
+        for one in self.beside:
+            require_view(self.crop, _seen_by(one), f"what {estimator.name} is shown")
+            if one.input_size != estimator.input_size:
+                raise MienError(
+                    f"{estimator.name} sees faces of {estimator.input_size} px, {one.name} of {one.input_size}: "
+                    "together they must see the same; ask one after the other"
+                )
+            new = [task for task in one.tasks if task not in self.teller]
+            if not new:
+                raise MienError(f"{one.name} learnt {', '.join(one.tasks)}, which others tell already; leave it out")
+            self.teller |= dict.fromkeys(new, one)
 
     @property
     def name(self) -> str:
-        return self.estimator.name
+        return " + ".join(one.name for one in (self.estimator, *self.beside))
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """What the model answers."""
-        return tuple(self.estimator.tasks)
+        return tuple(self.teller)
 
     @property
     def reads_landmarks(self) -> bool:
         """Whether landmarks change what the model says."""
-        return self.estimator.branch is not None
+        return any(one.branch is not None for one in (self.estimator, *self.beside))
 
     @property
     def crop(self) -> Crop:
         """The crop that the model sees, at its input size."""
-        crop = self.estimator.crop
-        return Crop(crop.template, crop.margin, self.estimator.input_size)
+        return _seen_by(self.estimator)
 
     def hash(self) -> str:
         """sha256 over the weights and what decoding uses: two models with one hash answer alike."""
-        return weights_hash(self.estimator)
+        hashes = [weights_hash(one) for one in (self.estimator, *self.beside)]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+    def answers(self, images: Tensor, landmarks: Tensor | None = None) -> dict[str, np.ndarray]:
+        """Decoded columns for pictures (B, 3, H, W) and, where `reads_landmarks`, points (B, 68, 2)."""
+        columns: dict[str, np.ndarray] = {}
+        for one in (self.estimator, *self.beside):
+            told = one.predict(images) if one.branch is None else one.predict(images, landmarks)
+            own = [task for task, teller in self.teller.items() if teller is one]
+            columns |= {name: values for name, values in told.items() if _task_of(name, one.tasks) in own}
+        return columns
 
     def predict(
         self,
@@ -195,7 +157,7 @@ class Model:
         if max_width is not None:
             if not max_width > 0:
                 raise MienError(f"a width of {max_width} years: expected a number above 0")
-            if "age" not in wanted or "conformal" not in self.estimator.states.get("age", {}):
+            if "age" not in wanted or "conformal" not in self.teller["age"].states.get("age", {}):
                 raise MienError(f"the model {self.name} gives no age intervals here; leave the greatest width out")
         if isinstance(detector, str) or detector is None:
             needed = not crops and len(items.manifests) < len(items.parts)
@@ -277,12 +239,12 @@ class Asking:
         return Loaded(*in_photo(item.read(), self.detector, self.locator, crop, wanted))
 
     def _compute(self, faces: list[Sight]) -> list[Row]:
-        seen = [torch.from_numpy(np.stack([face.image for face in faces])).to(self.model.device)]
+        images, points = torch.from_numpy(np.stack([face.image for face in faces])).to(self.model.device), None
         if self.model.reads_landmarks:
             nowhere = np.full((68, 2), np.nan)
-            points = np.stack([nowhere if face.landmarks is None else face.landmarks for face in faces])
-            seen.append(torch.from_numpy(points.astype(np.float32)).to(self.model.device))
-        columns = {name: values.tolist() for name, values in self.model.estimator.predict(*seen).items()}
+            places = np.stack([nowhere if face.landmarks is None else face.landmarks for face in faces])
+            points = torch.from_numpy(places.astype(np.float32)).to(self.model.device)
+        columns = {name: values.tolist() for name, values in self.model.answers(images, points).items()}
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
     def _predictions(self, row: int, done: Done[Item, Row]) -> list[Prediction]:
@@ -341,8 +303,18 @@ def _number(value: float | None) -> float | None:
     return None if value is None or value != value else float(value)
 
 
-def load(model: str | Path | None = None, device: str = "auto") -> Model:
-    """A model to ask: a run, a checkpoint, or a shipped model by name (None: the default one).
+def _task_of(column: str, tasks: Iterable[str]) -> str:
+    """The task that a decoded column, such as `age_low`, belongs to."""
+    return next(task for task in tasks if column == task or column.startswith(f"{task}_"))
+
+
+def _seen_by(estimator: Estimator) -> Crop:
+    return Crop(estimator.crop.template, estimator.crop.margin, estimator.input_size)
+
+
+def load(model: str | Path | Sequence[str | Path] | None = None, device: str = "auto") -> Model:
+    """A model to ask: a run, a checkpoint, or a shipped model by name (None: the default one). Of several, each tells
+    what those before it have not learnt: `load(["face-mobile", "face-affect"])`.
 
     `device` is "auto" (CUDA, Apple's MPS, else the processor) or any device of torch.
 
@@ -350,7 +322,9 @@ def load(model: str | Path | None = None, device: str = "auto") -> Model:
         MienError: no such model or device.
     """
     device = usable(device)
-    return Model(load_estimator(model, device), device)
+    named = [model] if model is None or isinstance(model, str | Path) else list(model)
+    first, *beside = [load_estimator(one, device) for one in named or [None]]
+    return Model(first, device, beside)
 
 
 def usable(device: str) -> str:

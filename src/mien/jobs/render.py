@@ -26,7 +26,7 @@ from mien.files import whole
 from mien.jobs.engine import Engine, Job
 from mien.jobs.inputs import Item, Items, ManifestItems
 from mien.jobs.paste import paste
-from mien.jobs.predict import NO_FACE
+from mien.jobs.prediction import NO_FACE
 from mien.jobs.stream import Done, Loaded, stream
 from mien.jobs.strips import grid, save_gif, save_png, strip, synthetic
 from mien.jobs.workers import Row
