@@ -270,12 +270,23 @@ def codes(values: Iterable[Any], words: Sequence[str]) -> np.ndarray:
 
 def save(figure: Figure, path: str | Path) -> None:
     """Write `figure` as a picture (PNG by its ending); the file appears whole."""
+    _lay_out(figure)
     with whole(path) as beside:
         figure.savefig(beside, dpi=DPI)
 
 
+def _lay_out(figure: Figure) -> None:
+    """Place the panels for good. With its engine in place matplotlib would draw the whole figure once more for that."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        with matplotlib.rc_context(STYLE):
+            engine.execute(figure)
+        figure.set_layout_engine("none")
+
+
 def to_base64(figure: Figure) -> str:
     """`figure` as a PNG in base64, for a page that carries its pictures in itself."""
+    _lay_out(figure)
     with io.BytesIO() as stream:
         figure.savefig(stream, format="png", dpi=DPI)
         return base64.b64encode(stream.getvalue()).decode("ascii")
