@@ -16,27 +16,13 @@ from typing import Any
 from mien.files import write_text
 from mien.models.age_transformer import AgeTransformer
 from mien.models.checkpoint import load_renderer, save_age_transformer, save_beta_vae
-from mien.report.numbers import share, suppressed, years
+from mien.report.ageing import COLUMNS
+from mien.report.numbers import suppressed, years
 
 HOME = Path(__file__).resolve().parents[1] / "src" / "mien" / "weights"
-#: Columns of the tables by age and by group: a heading, a figure of ageing.json, and how it is written.
-COLUMNS = (
-    ("judged less asked", "bias", years),
-    ("their distance", "mae", years),
-    ("in its band", "in_band", share),
-    ("cosine", "cosine", years),
-    ("same person", "verified", share),
-    ("both", "joint", share),
-)
-#: The same and more, for one line a renderer.
-SUMMARY = (
-    *COLUMNS,
-    ("ages rise with those asked for, Spearman", "spearman", years),
-    ("own age, L1 of 1", "own_l1", years),
-    ("gender kept", "gender_kept", share),
-    ("race kept", "race_kept", share),
-    ("background changed, of 1", "outside", years),
-)
+#: Figures of the tables by age and by group; and of the table with a line for each renderer.
+FIGURES = ("bias", "mae", "in_band", "cosine", "verified", "joint")
+SUMMARY = (*FIGURES, "spearman", "own_l1", "gender_kept", "race_kept", "outside")
 
 
 def main() -> None:
@@ -98,10 +84,10 @@ def card(given: argparse.Namespace, told: dict[str, Any], name: str, config: dic
         "",
         "## By age asked for",
         "",
-        *table("years", this["ages"], COLUMNS),
+        *table("years", this["ages"], FIGURES),
     ]
     for by, groups in this["groups"].items():
-        lines += ["", f"## By {'age of the face' if by == 'age_bin' else by}", "", *table("", groups, COLUMNS)]
+        lines += ["", f"## By {'age of the face' if by == 'age_bin' else by}", "", *table("", groups, FIGURES)]
     lines += [
         "",
         "## Limits",
@@ -114,15 +100,15 @@ def card(given: argparse.Namespace, told: dict[str, Any], name: str, config: dic
     return "\n".join(lines)
 
 
-def table(first: str, rows: dict[str, Any], columns: tuple[tuple[str, str, Any], ...]) -> list[str]:
+def table(first: str, rows: dict[str, Any], figures: tuple[str, ...]) -> list[str]:
     """A Markdown table with a line for each of `rows`; groups of too few faces say so."""
-    there = [column for column in columns if any(column[1] in row for row in rows.values())]
-    lines = [f"| {first} | {' | '.join(heading for heading, _, _ in there)} |", "|---" * (len(there) + 1) + "|"]
+    there = [figure for figure in figures if any(figure in row for row in rows.values())]
+    lines = [f"| {first} | {' | '.join(COLUMNS[figure][0] for figure in there)} |", "|---" * (len(there) + 1) + "|"]
     for name, row in rows.items():
         if suppressed(row):
             lines.append(f"| {name} | {row['n']} faces, too few to say |" + " |" * (len(there) - 1))
         else:
-            lines.append(f"| {name} | {' | '.join(write(row.get(key)) for _, key, write in there)} |")
+            lines.append(f"| {name} | {' | '.join(COLUMNS[figure][1](row.get(figure)) for figure in there)} |")
     return lines
 
 
