@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from mien.errors import MienError
 from mien.models.backbone import Backbone, build_backbone
+from mien.models.folded import fold
 
 
 class Small(nn.Module):
@@ -92,3 +94,68 @@ def test_weights_of_another_network_are_refused(folded: tuple[Small, Backbone, P
         build_backbone("small", str(bad))
     with pytest.raises(MienError, match="no such file"):
         build_backbone("small", str(tmp_path / "none.npz"))
+
+
+class Shared(nn.Module):
+    """A convolution whose output is used twice, which cannot be folded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+        nn.init.constant_(self.norm.weight, 3.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return x + self.norm(x)
+
+
+@pytest.mark.parametrize("name", ["mobilefacenet", "mobilenetv3_small_100", "test_resnet", "test_convnext"])
+def test_a_folded_copy_answers_alike(name: str) -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone(name, None, 64 if name != "mobilefacenet" else None)
+    norms = [part for part in backbone.net.modules() if isinstance(part, nn.BatchNorm2d)]
+    for norm in norms:
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, std=0.2)
+        norm.running_mean.normal_(std=0.2)  # type: ignore[union-attr]
+        norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+    backbone.eval()
+    images = torch.rand(2, 3, backbone.input_size, backbone.input_size)
+    with torch.no_grad():
+        wanted = backbone(images)
+        made = fold(backbone.net, images)
+        found = made(images).flatten(1)
+    assert (made is backbone.net) is (not norms)
+    assert not any(type(part) is nn.BatchNorm2d for part in made.modules())
+    torch.testing.assert_close(found, backbone.net(images).flatten(1), rtol=1e-3, atol=1e-4)
+    with torch.inference_mode():
+        torch.testing.assert_close(backbone(images), wanted, rtol=1e-3, atol=1e-4)
+        if norms:
+            assert backbone._quick is not None
+            first = backbone._quick[1]
+            backbone(images)
+            assert backbone._quick[1] is first
+    assert sorted(backbone.state_dict()) == sorted(pickle.loads(pickle.dumps(backbone)).state_dict())
+    assert not any("_quick" in key for key in backbone.state_dict())
+
+
+def test_what_cannot_be_folded_is_left_as_it_is() -> None:
+    net = Shared().eval()
+    assert fold(net, torch.rand(1, 3, 4, 4)) is net
+
+
+def test_changed_weights_are_folded_anew() -> None:
+    backbone = build_backbone("test_resnet", None, 32).eval()
+    images = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        before = backbone(images)
+    with torch.no_grad():
+        next(backbone.net.parameters()).mul_(2)
+        wanted = backbone(images)
+    with torch.inference_mode():
+        after = backbone(images)
+    torch.testing.assert_close(after, wanted, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(before, after, rtol=1e-2)
+    # Training afterwards leaves the copy alone, and learns.
+    backbone.train()(images.repeat(2, 1, 1, 1)).sum().backward()
+    assert all(parameter.grad is not None for parameter in backbone.net.parameters())

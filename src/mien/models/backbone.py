@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mien.errors import MienError, nearest
-from mien.models.folded import load_folded, unfold
+from mien.models.folded import fold, load_folded, unfold
 from mien.models.mobilefacenet import MobileFaceNet
 
 #: The value of `model.weights` that allows timm to download its pretrained weights.
@@ -51,10 +51,29 @@ class Backbone(nn.Module):
         self.folded = False
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self._quick: tuple[list[tuple[int, int]], nn.Module] | None = None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Uint8 or float [0, 1] pictures (B, 3, H, W) to features (B, `features`)."""
-        return self.net(self._normalised(images)).flatten(1)
+        """Uint8 or float [0, 1] pictures (B, 3, H, W) to features (B, `features`).
+
+        In torch's inference mode they come from a copy whose normalisation is folded away, the same to rounding.
+        """
+        x = self._normalised(images)
+        net = self._folded_net(x) if torch.is_inference_mode_enabled() and not self.training else self.net
+        return net(x).flatten(1)
+
+    def _folded_net(self, x: Tensor) -> nn.Module:
+        """`net` folded; anew where a weight has changed since."""
+        weights = [*self.net.parameters(), *self.net.buffers()]
+        if any(weight.is_inference() for weight in weights):  # these do not tell when they change
+            return self.net
+        state = [(weight.data_ptr(), weight._version) for weight in weights]
+        if self._quick is None or self._quick[0] != state:
+            self._quick = state, fold(self.net, x[:1])
+        return self._quick[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_quick": None}
 
     def unfold(self, images: Tensor) -> None:
         """Ready folded weights for training, by the statistics of some training pictures; nothing for others."""
