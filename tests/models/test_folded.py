@@ -144,6 +144,19 @@ def test_what_cannot_be_folded_is_left_as_it_is() -> None:
     assert fold(net, torch.rand(1, 3, 4, 4)) is net
 
 
+def test_whoever_watches_a_layer_sees_the_network_as_it_is() -> None:
+    backbone = build_backbone("test_resnet", None, 32).eval()
+    seen: list[Tensor] = []
+    with torch.inference_mode():
+        plain = backbone(torch.ones(1, 3, 32, 32))
+        watch = next(backbone.net.children()).register_forward_hook(lambda _, __, output: seen.append(output))
+        watched = backbone(torch.ones(1, 3, 32, 32))
+        watch.remove()
+        backbone(torch.ones(1, 3, 32, 32))
+    assert len(seen) == 1
+    torch.testing.assert_close(watched, plain, rtol=1e-3, atol=1e-4)
+
+
 def test_changed_weights_are_folded_anew() -> None:
     backbone = build_backbone("test_resnet", None, 32).eval()
     images = torch.rand(1, 3, 32, 32)

@@ -65,7 +65,9 @@ class Backbone(nn.Module):
     def _folded_net(self, x: Tensor) -> nn.Module:
         """`net` folded; anew where a weight has changed since."""
         weights = [*self.net.parameters(), *self.net.buffers()]
-        if any(weight.is_inference() for weight in weights):  # these do not tell when they change
+        # Weights made in inference mode do not tell when they change; and whoever watches layers means those of `net`.
+        watched = any(part._forward_hooks or part._forward_pre_hooks for part in self.net.modules())
+        if watched or any(weight.is_inference() for weight in weights):
             return self.net
         state = [(weight.data_ptr(), weight._version) for weight in weights]
         if self._quick is None or self._quick[0] != state:
