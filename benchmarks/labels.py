@@ -9,9 +9,9 @@ head, fitted on the other folds, and its ages are what `mien labels` would be to
 flags are its scores from 0.5: of the labels that are now wrong by more than 15 years, how many have one (found), and
 how many of the flags stand on replaced labels (right).
 
-Then heads learn from the clean ages, the noisy ones, the relabelled (flagged ages as the audit corrects them) and those
-without a flag, and are judged on the faces of another split with their own ages. Intervals are bootstrapped over groups
-of copies; differences are paired.
+Then heads learn from the clean ages, the noisy ones, the relabelled (flagged ages as the audit corrects them, without
+those that it would only take away: copies that disagree evenly) and those without a flag, and are judged on the faces
+of another split with their own ages. Intervals are bootstrapped over groups of copies; differences are paired.
 
     python benchmarks/labels.py FACES --predictions predictions.val.parquet --split val [--share 0.3] [--seeds 3]
 
@@ -156,7 +156,8 @@ def finding(
     flagged, better = np.zeros(len(clean), dtype=bool), noisy.copy()
     for one in audit_labels(part.with_columns({"age_low": noisy, "age_high": noisy}), views, doubts):
         if one.score >= FLAG:
-            flagged[one.row], better[one.row] = True, float(one.corrections["age"])
+            corrected = one.corrections.get("age", "")
+            flagged[one.row], better[one.row] = True, np.nan if corrected == "" else float(corrected)
     boot, wrong = Bootstrap(part.groups(), seed=seed), np.abs(noisy - clean) > WRONG
     off = np.nan_to_num(np.abs(told - clean))
     figures: dict[str, Any] = {
@@ -186,7 +187,7 @@ def one_seed(
     sets = {
         "clean": (clean, everyone),
         "noisy": (noisy, everyone),
-        "relabelled": (better, everyone),
+        "relabelled": (better, ~np.isnan(better)),
         "without flagged": (noisy, ~flagged),
     }
     errors = {name: np.abs(ages_of(x[rows], ages[rows], y, seed) - true) for name, (ages, rows) in sets.items()}
