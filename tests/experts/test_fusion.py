@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,29 @@ def test_wrong_shapes_and_too_few_faces_are_refused() -> None:
         Fusion(["a"], [0.0], [1.0], tau=0)
     with pytest.raises(MienError, match="not a fusion of experts"):
         Fusion.from_dict({"names": []})
+
+
+def test_a_merit_counts_beside_the_confidence() -> None:
+    # Logits: (2 - 1) / 1 / 2 + 0.5 * log 4 = 0.5 + log 2, and (3 - 3) / 1 / 2 + 0.5 * log 1 = 0.
+    fusion = Fusion(["a", "b"], [1.0, 3.0], [1.0, 1.0], tau=2.0, merit=[np.log(4.0), 0.0], gamma=0.5)
+    fused = fusion(np.array([[30.0, 40.0]]), np.array([[2.0, 3.0]]))
+    share = 2 * np.exp(0.5) / (2 * np.exp(0.5) + 1)
+    np.testing.assert_allclose(fused.weights, [[share, 1 - share]])
+    np.testing.assert_allclose(fused.age, [30 * share + 40 * (1 - share)])
+    with pytest.raises(MienError, match="2 experts has 1 merits"):
+        Fusion(["a", "b"], [1.0, 3.0], [1.0, 1.0], merit=[0.0])
+
+
+def test_a_poor_expert_has_little_say_however_sure_it_is_of_itself() -> None:
+    rng = np.random.default_rng(0)
+    true = rng.uniform(5, 80, 600)
+    off = np.array([4.0, 4.0, 15.0])
+    ages = true[:, None] + rng.normal(size=(600, 3)) * off
+    sure = rng.normal(size=(600, 3))
+    fusion = fit(["a", "b", "poor"], ages[:300], sure[:300], true[:300])
+    np.testing.assert_allclose(np.array(fusion.merit), -2 * np.log(off), atol=0.4)
+    fused = fusion(ages[300:], sure[300:])
+    assert fused.weights[:, 2].mean() < 0.1
+    error = np.abs(ages[300:] - true[300:, None]).mean(0)
+    assert np.abs(fused.age - true[300:]).mean() < 0.85 * error.min()
+    assert Fusion.from_dict(json.loads(json.dumps(asdict(fusion)))) == fusion

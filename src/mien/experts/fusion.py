@@ -1,9 +1,10 @@
 """Several experts' ages made one.
 
-w_i = softmax(((c_i - mu_i) / sigma_i) / tau) over the experts that answered, age = sum_i w_i age_i. Each expert's
-confidence c_i is standardised by its own mean and spread on a trusted set: a mu common to all would cancel in the
-softmax, and a raw confidence of one expert means nothing beside another's. tau, the corrections of each expert's bias
-and the interval are fitted on the trusted set too.
+w_i = softmax(((c_i - mu_i) / sigma_i) / tau + gamma r_i) over the experts that answered, age = sum_i w_i age_i. Each
+expert's confidence c_i is standardised by its own mean and spread on a trusted set: a mu common to all would cancel in
+the softmax, and a raw confidence of one expert means nothing beside another's. Standardised, it no longer tells a good
+expert from a poor one: that is what the merit r_i does, less the logarithm of its mean squared error on the trusted
+set. tau, gamma, the corrections of each expert's bias and the interval are fitted there too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from mien.files import write_json
 
 #: Temperatures tried: from "the surest alone" to "all alike".
 TAUS = np.geomspace(0.05, 20, 60)
+#: Weights of the merits tried: from "all alike" over the inverse squared error (1) to "the best alone".
+GAMMAS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0)
 #: Share of trusted faces that the fitted interval holds.
 LEVEL = 0.9
 #: Years of a knot of the bias correction, and the faces at a knot at which half of their mean error is believed.
@@ -60,6 +63,8 @@ class Fusion:
     mu: list[float]
     sigma: list[float]
     tau: float = 1.0
+    merit: list[float] = field(default_factory=list)
+    gamma: float = 0.0
     knots: list[float] = field(default_factory=list)
     bias: dict[str, list[float]] = field(default_factory=dict)
     interval: tuple[float, float, float] | None = None
@@ -69,6 +74,8 @@ class Fusion:
         count = len(self.experts)
         if not (count and len(self.mu) == len(self.sigma) == count):
             raise MienError(f"a fusion of {count} experts has {len(self.mu)} mu and {len(self.sigma)} sigma")
+        if self.merit and len(self.merit) != count:
+            raise MienError(f"a fusion of {count} experts has {len(self.merit)} merits")
         if not self.tau > 0:
             raise MienError(f"tau is {self.tau}, expected a number above 0")
         if count > 1 and len(set(self.mu)) == 1 and len(set(self.sigma)) == 1:
@@ -86,7 +93,10 @@ class Fusion:
         ages, confidences = self._checked(ages), self._checked(confidences)
         known = np.isfinite(ages)
         corrected = self._corrected(ages)
-        weights = masked_softmax(self._standardised(confidences) / self.tau, known)
+        logits = self._standardised(confidences) / self.tau
+        if self.merit:
+            logits = logits + self.gamma * np.array(self.merit)
+        weights = masked_softmax(logits, known)
         own = np.zeros_like(corrected) if variances is None else np.nan_to_num(self._checked(variances), nan=0.0)
         filled = np.where(known, corrected, 0.0)
         age = (weights * filled).sum(1)
@@ -153,8 +163,8 @@ def fit(
     variances: np.ndarray | None = None,
     correct_bias: bool = True,
 ) -> Fusion:
-    """A fusion fitted on trusted faces: mu and sigma of each expert's confidence, its bias by age, tau by the least
-    mean absolute error, and the interval by conformal scores of the fused error.
+    """A fusion fitted on trusted faces: mu and sigma of each expert's confidence, its bias by age and its merit, tau
+    and gamma by the least mean absolute error, and the interval by conformal scores of the fused error.
 
     Args:
         ages, confidences, variances: (N, E), NaN for no answer.
@@ -178,11 +188,18 @@ def fit(
     if correct_bias:
         fusion.knots = np.arange(0.0, 101.0, KNOT).tolist()
         fusion.bias = {name: _bias(ages[:, i], true, fusion.knots) for i, name in enumerate(fusion.experts)}
-    errors = []
-    for tau in TAUS:
-        fusion.tau = float(tau)
-        errors.append(np.abs(fusion(ages, confidences).age - true).mean())
-    fusion.tau = float(TAUS[int(np.argmin(errors))])
+    squared = np.square(fusion._corrected(ages) - true[:, None])
+    answered = np.isfinite(squared).any(0)
+    # One that never answered has no say; a face it answers later counts it as the poorest.
+    worst = np.nanmean(squared[:, answered], axis=0).max()
+    mean = np.array([np.nanmean(squared[:, i]) if there else worst for i, there in enumerate(answered)])
+    fusion.merit = (-np.log(np.maximum(mean, 1e-6))).tolist()
+    errors = {}
+    for gamma in GAMMAS:
+        for tau in TAUS:
+            fusion.gamma, fusion.tau = gamma, float(tau)
+            errors[gamma, float(tau)] = np.abs(fusion(ages, confidences).age - true).mean()
+    fusion.gamma, fusion.tau = min(errors, key=lambda choice: errors[choice])
     fused = fusion(ages, confidences, variances)
     fusion.interval = _interval(np.abs(fused.age - true), fused.total)
     return fusion
