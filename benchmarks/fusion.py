@@ -150,7 +150,8 @@ def main() -> None:
         "experts": {name: {"sha256": asked.hashes[name], "terms": asked.terms[name]} for name in names},
     }
     lines = [
-        f"Judged on {len(rows):,} faces, fitted on {fusion.trusted:,} others; tau {fusion.tau:.2f}, gamma {fusion.gamma:g}; 95 % intervals.",
+        f"Judged on {len(rows):,} faces, fitted on {fusion.trusted:,} others; tau {fusion.tau:.2f}, gamma "
+        f"{fusion.gamma:g}; 95 % intervals.",
         "",
         "| | MAE (years) | EMD (years) | MAE minus that of " + best + " | 90 % interval holds |",
         "|---|---|---|---|---|",
