@@ -51,12 +51,12 @@ def main() -> None:
     }
     folder = HOME / given.name
     (save_age_transformer if isinstance(network, AgeTransformer) else save_beta_vae)(folder, network)
-    write_text(folder / "README.md", card(given, told, name, config))
-    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
-    print(f"{folder.name}: {size:.1f} MB, judged as {name}")
+    write_text(folder / "README.md", card(given, told, name, config, network.input_size))
+    megabytes = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    print(f"{folder.name}: {megabytes:.1f} MB, judged as {name}")
 
 
-def card(given: argparse.Namespace, told: dict[str, Any], name: str, config: dict[str, Any]) -> str:
+def card(given: argparse.Namespace, told: dict[str, Any], name: str, config: dict[str, Any], size: int) -> str:
     """The model card as Markdown."""
     about, record = told["about"], config["record"]
     this = told["renderers"][name]
@@ -80,7 +80,7 @@ def card(given: argparse.Namespace, told: dict[str, Any], name: str, config: dic
         "",
         *table("renderer", {key: of["summary"] for key, of in told["renderers"].items()}, SUMMARY),
         "",
-        f"Ten ages of one face take {this['cost']['ms']:.0f} ms there; {this['parameters']:,} parameters.",
+        f"{this['parameters']:,} parameters; it works at {size} px.",
         "",
         "## By age asked for",
         "",

@@ -1,0 +1,60 @@
+"""The models that come with the package."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from mien.data.drawing.face import draw
+from mien.data.sources.drawn import sample
+from mien.models.checkpoint import (
+    DEFAULT_MODEL,
+    FACTS,
+    LANDMARKER,
+    RENDERER,
+    load_estimator,
+    load_landmarker,
+    load_renderer,
+    shipped_models,
+)
+
+KINDS = {name: json.loads((folder / FACTS).read_text())["kind"] for name, folder in shipped_models().items()}
+LOADERS = {
+    "estimator": load_estimator,
+    "landmarker": load_landmarker,
+    "age_transformer": load_renderer,
+    "beta_vae": load_renderer,
+}
+
+
+def test_the_models_that_commands_ask_by_themselves_are_there() -> None:
+    assert KINDS[DEFAULT_MODEL] == "estimator"
+    assert KINDS[LANDMARKER] == "landmarker"
+    assert KINDS[RENDERER] in ("age_transformer", "beta_vae")
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_each_loads_is_small_and_says_its_terms_data_and_figures(name: str) -> None:
+    folder = shipped_models()[name]
+    network = LOADERS[KINDS[name]](name)
+    assert network.name == name
+    assert {"terms", "data", "figures"} <= set(network.card)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for part in ("**Terms.**", "**Data.**", "**Made by**", "**Judged**", "## Limits", network.card["terms"]):
+        assert part in card
+    # A figure with its interval, and none that was left blank.
+    assert re.search(r"\d( %)? \[\S+, \S+\]", card)
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 20e6
+
+
+def test_the_renderer_gives_the_same_bytes_twice_and_other_pictures_at_other_ages() -> None:
+    network = load_renderer()
+    face = torch.from_numpy(draw(sample(3, 1), 112)[0].copy())[None]
+    ages = torch.tensor([[10.0, 40.0, 70.0]])
+    with torch.inference_mode():
+        once, again = (network.render(face, ages) for _ in range(2))
+    assert once.shape == (1, 3, 3, 112, 112)
+    assert torch.equal(once, again)
+    assert 0 <= once.min() <= once.max() <= 1
+    assert (once[0, 1:] - once[0, :-1]).abs().mean(dim=(1, 2, 3)).min() > 0.01
