@@ -68,3 +68,23 @@ def test_a_bad_value_is_found_when_it_is_opened(saved: tuple[Manifest, Path], tm
         Slices(file)
     with pytest.raises(MienError, match=r"mien prepare SOURCE PATH -o FACES makes one"):
         Slices(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("change", ["replaced", "removed", "written over"])
+def test_a_file_that_changes_while_it_is_read_is_refused(saved: tuple[Manifest, Path], change: str) -> None:
+    manifest, file = saved
+    slices = Slices(file)
+    slices.slice(0, 7)
+    there = pickle.loads(pickle.dumps(slices))
+    if change == "removed":
+        file.unlink()
+    else:
+        other = manifest.take(np.arange(39, -1, -1))
+        if change == "replaced":
+            other.save(file.parent)
+        else:
+            copy = other.save(file.parent / "beside").read_bytes()
+            file.write_bytes(copy)
+    for reader in (slices, there):
+        with pytest.raises(MienError, match="was changed, replaced or removed while it was being read"):
+            reader.slice(20, 30)

@@ -1,5 +1,6 @@
 """Jobs that are broken off, changed, damaged, shared, and met by inputs that kill their workers."""
 
+import errno
 import importlib
 import os
 import signal
@@ -14,8 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mien.data.manifest import Manifest
+from mien.data.slices import Slices
 from mien.errors import MienError
+from mien.faces import Crop, Face
 from mien.jobs.engine import Engine, Job
+from mien.jobs.inputs import Item, ManifestItems
 
 SCHEMA = pa.schema([("number", pa.int64()), ("value", pa.float64())])
 
@@ -228,3 +233,42 @@ def test_ray_writes_the_bytes_of_the_local_engine(tmp_path: Path, monkeypatch: p
     local = run_squares(tmp_path / "local", bad)
     assert run_squares(tmp_path / "ray", bad, Engine("ray", workers=1)) == local
     assert parts_of(tmp_path / "local") == parts_of(tmp_path / "ray")
+
+
+def test_a_full_disk_ends_the_job_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "whole").run(range(50), rows_of, SCHEMA, show=False)
+    write, written = pq.write_table, []
+
+    def full(table: pa.Table, where: Path, **options: object) -> None:
+        written.append(where)
+        if len(written) > 2:
+            Path(where).write_bytes(b"PAR1, half of")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(where))
+        write(table, where, **options)
+
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        make(tmp_path / "broken").run(range(50), rows_of, SCHEMA, show=False)
+    monkeypatch.undo()
+    there = parts_of(tmp_path / "broken")
+    assert len(there) == 2
+    again = make(tmp_path / "broken")
+    again.run(range(50), rows_of, SCHEMA, show=False)
+    assert parts_of(tmp_path / "broken") == parts_of(tmp_path / "whole")
+
+
+def test_a_manifest_that_changes_under_a_job_ends_it_with_a_line(tmp_path: Path) -> None:
+    faces = [Face(f"{number}.jpg", age=(number, number)) for number in range(50)]
+    file = Manifest.from_faces(faces, tmp_path, Crop("chip", 0, 112)).save(tmp_path)
+    items = ManifestItems(Slices(file))
+
+    def named(asked: Sequence[Item], first: int) -> Iterator[list[dict]]:
+        for number, item in enumerate(asked, first):
+            if number == 12:
+                Manifest.from_faces(faces[::-1], tmp_path, Crop("chip", 0, 112)).save(tmp_path)
+            yield [{"number": number, "value": float(Path(item.path or "").stem)}]
+
+    with pytest.raises(MienError, match="was changed, replaced or removed while it was being read"):
+        make(tmp_path / "job").run(items, named, SCHEMA, show=False)
+    done = [pq.read_table(path).to_pylist() for path in sorted((tmp_path / "job").glob("part-*.parquet"))]
+    assert [row["value"] for rows in done for row in rows] == list(range(16))  # of before, and no others

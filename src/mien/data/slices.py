@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from mien.data.manifest import FILE, ROWS, Manifest, about_manifest, content_hash, metadata
 from mien.data.pictures import Pictures
 from mien.data.schema import LISTS, check
+from mien.errors import MienError
 from mien.faces import Crop
 
 
@@ -20,12 +21,14 @@ class Slices:
     """The faces of a manifest's file; `slice` reads some of them. Picklable: another process opens the file anew.
 
     Raises:
-        MienError: as `Manifest.open`; a bad value is found now, not in the middle of a job.
+        MienError: as `Manifest.open`; a bad value is found now, not in the middle of a job. A file that is another one
+            later on is refused when it is read: half of a job would be about other faces.
     """
 
     def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
         path = Path(path)
         self.path = path / FILE if path.is_dir() else path
+        self._stamp = _stamp(self.path)
         try:
             schema = pq.read_schema(self.path)
         except (pa.ArrowException, OSError):
@@ -103,9 +106,23 @@ class Slices:
         return Manifest(table, self.root, self.crop, self.path)
 
     def _open(self) -> pq.ParquetFile:
+        if _stamp(self.path) != self._stamp:
+            raise MienError(
+                f"{self.path} was changed, replaced or removed while it was being read; give the command again, into "
+                "another folder where it writes one: what is done is about the faces of before"
+            )
         if self._file is None:
             self._file = pq.ParquetFile(self.path, memory_map=True)
         return self._file
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file from what another program made of it; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class SlicesWriter:
