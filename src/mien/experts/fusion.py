@@ -190,7 +190,7 @@ def fit(
         fusion.bias = {name: _bias(ages[:, i], true, fusion.knots) for i, name in enumerate(fusion.experts)}
     squared = np.square(fusion._corrected(ages) - true[:, None])
     answered = np.isfinite(squared).any(0)
-    # One that never answered has no say; a face it answers later counts it as the poorest.
+    # One that never answered here counts as the poorest, should it answer later.
     worst = np.nanmean(squared[:, answered], axis=0).max()
     mean = np.array([np.nanmean(squared[:, i]) if there else worst for i, there in enumerate(answered)])
     fusion.merit = (-np.log(np.maximum(mean, 1e-6))).tolist()
