@@ -24,7 +24,7 @@ from mien.objectives.age_transformer import DISCRIMINATOR, GENERATOR, AgeTransfo
 from mien.objectives.ageing import SPREAD, TEXT, collapse, slope
 from mien.objectives.ageing_settings import AgeTransformerObjectiveSettings
 from mien.objectives.coding import AGE
-from mien.objectives.guides import IdentityGuide
+from mien.objectives.guides import AgeGuide, IdentityGuide
 from mien.tasks.face import TasksSettings
 from mien.training.loop import TrainingSettings, train
 from mien.training.optim import OptimSettings
@@ -120,6 +120,27 @@ def test_neither_player_moves_the_other_and_guides_stay(guide: str) -> None:
     assert all(parameter.grad is None for parameter in made.network.parameters())
     assert made.discriminator.stem[1].weight.grad.abs().max() > 0
     assert "r1" not in made.losses(DISCRIMINATOR, batch, 1)
+
+
+def test_several_guides_take_turns_and_judge_together(guide: str, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    settings = ModelSettings(backbone="test_convnext", input_size=32, dropout=0.0)
+    other = build_estimator(settings, TasksSettings(), Crop("chip", 0.0, SIDE))
+    save_estimator(tmp_path, other)
+    both = AgeGuide([guide, str(tmp_path)])
+    alone = [AgeGuide(guide), AgeGuide(str(tmp_path))]
+    pictures = faces().images
+    seen = [one(pictures) for one in alone]
+    age, deviation = both(pictures)
+    torch.testing.assert_close(age, (seen[0][0] + seen[1][0]) / 2)
+    apart = ((seen[0][0] - seen[1][0]) / 2).square()
+    torch.testing.assert_close(deviation, ((seen[0][1].square() + seen[1][1].square()) / 2 + apart).sqrt())
+    torch.manual_seed(0)
+    drawn = [both.of_one(pictures)[0] for _ in range(20)]
+    which = [next(i for i in (0, 1) if torch.allclose(one, seen[i][0])) for one in drawn]
+    assert 4 < sum(which) < 16
+    made = objective(faces(), age=1.0, guide_model=[guide, str(tmp_path)])
+    assert losses(made, GENERATOR, faces())["age"] > 0
 
 
 def test_unknown_and_uncertain_ages_are_done_without() -> None:

@@ -44,11 +44,13 @@ def batch() -> FaceBatch:
     return FaceBatch(images, labels, torch.arange(4))
 
 
-def objective(net: Estimator | None = None, shares: list[float] | None = None, **options: object) -> EstimatorObjective:
+def objective(
+    net: Estimator | None = None, shares: list[float] | None = None, harden: float = 0, **options: object
+) -> EstimatorObjective:
     made = EstimatorObjective(
         net or estimator(),
         Select(batch()),  # type: ignore[arg-type]
-        EstimatorSettings(group_dro=["race"] if shares else [], group_dro_rate=0.5),
+        EstimatorSettings(group_dro=["race"] if shares else [], group_dro_rate=0.5, harden=harden),
         group_shares=None if shares is None else np.array(shares),
         **options,  # type: ignore[arg-type]
     )
@@ -79,6 +81,28 @@ def test_frozen_means_weights_and_statistics() -> None:
     terms = made.losses("estimator", batch(), 0)
     sum(total for total, _ in terms.values()).backward()
     assert any(p.grad is not None for p in made.estimator.backbone.parameters())
+
+
+def test_hardened_faces_cost_more_and_move_no_statistics_in_the_search() -> None:
+    net = estimator("test_resnet")
+    torch.manual_seed(1)
+    plain = objective(net).losses("estimator", batch(), 0)
+    statistics = {name: value.clone() for name, value in net.backbone.state_dict().items() if "running" in name}
+    torch.manual_seed(1)
+    made = objective(net, harden=8)
+    seen: list[torch.Tensor] = []
+    net.backbone.register_forward_pre_hook(lambda module, given: seen.append(given[0]) if module.training else None)
+    hard = made.losses("estimator", batch(), 0)
+    assert len(seen) == 1
+    away = (seen[0] - batch().images / 255).square().mean(dim=(1, 2, 3)).sqrt() * 255
+    assert 0 < away.max() <= 8.001
+    whole = [float(sum(total.detach() for total, _ in terms.values())) for terms in (plain, hard)]
+    assert whole[1] > whole[0]
+    assert {term: int(count) for term, (_, count) in hard.items()} == {t: int(c) for t, (_, c) in plain.items()}
+    # What the network keeps of the faces it sees is of those it learns from.
+    assert statistics
+    sum(total for total, _ in hard.values()).backward()
+    assert any(parameter.grad is not None for parameter in net.backbone.parameters())
 
 
 def test_group_dro_weighs_groups_by_its_formula() -> None:

@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from accelerate import Accelerator
 
 from mien.data.manifest import Manifest
 from mien.errors import MienError
-from mien.models.age_transformer import AgeTransformer
-from mien.models.checkpoint import load_renderer
+from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
+from mien.models.beta_vae import BetaVae, BetaVaeSettings
+from mien.models.checkpoint import load_renderer, save_age_transformer, save_beta_vae
 from mien.objectives.age_transformer import AgeTransformerObjective
 from mien.objectives.ageing import TEXT
-from mien.training.age_transformer import evenly, labels_of
+from mien.training.age_transformer import assemble, evenly, labels_of
 from mien.training.recipe import Recipe, load_recipe
 from mien.training.run import train_run
 
@@ -64,6 +67,25 @@ def test_captions_are_read_in_the_recipes_language(drawn: Path, tmp_path: Path) 
     assert known.nonzero().tolist() == [[1, 0], [1, 1]]
     with pytest.raises(MienError, match=r"config\.json: no such file"):
         labels_of(recipe(drawn, f"captions={captions}", f"language={tmp_path}"), manifest)
+
+
+def test_a_run_may_start_from_another_renderer(drawn: Path, tmp_path: Path) -> None:
+    settings = AgeTransformerSettings(size=32, width=8, blocks=1)
+    torch.manual_seed(7)
+    first = AgeTransformer(settings, Manifest.open(drawn).crop)
+    save_age_transformer(tmp_path / "first", first)
+    start = [f"model.init={tmp_path / 'first'}", "age_transformer.text=0"]
+    wanted = recipe(drawn, *start)
+    assert wanted.age_transformer is not None
+    network, _, _ = assemble(wanted, Manifest.open(drawn), Accelerator())
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), first.parameters(), strict=True))
+    with pytest.raises(MienError, match=r"model\.init .*first: its age_transformer has another width"):
+        assemble(recipe(drawn, *start, "age_transformer.width=16"), Manifest.open(drawn), Accelerator())
+    torch.manual_seed(7)
+    vae = BetaVae(BetaVaeSettings(size=32, width=8), Manifest.open(drawn).crop)
+    save_beta_vae(tmp_path / "vae", vae)
+    with pytest.raises(MienError, match="a beta-VAE, not an AgeTransformer"):
+        assemble(recipe(drawn, f"model.init={tmp_path / 'vae'}"), Manifest.open(drawn), Accelerator())
 
 
 def test_what_cannot_be_trained_is_one_clear_line(drawn: Path, tmp_path: Path) -> None:

@@ -116,8 +116,10 @@ def remarks(model: str, judges: Judges) -> list[str]:
     found = []
     for options in (known.age_transformer_objective, known.beta_vae_objective):
         taught = options.model_dump() if options is not None else {}
-        guide = taught.get("guide_model")
-        if guide and isinstance(judges.age, EstimatorJudge):
+        guides = taught.get("guide_model") or []
+        for guide in [guides] if isinstance(guides, str) else guides:
+            if not isinstance(judges.age, EstimatorJudge):
+                break
             try:
                 other = load_estimator(guide)
             except MienError:

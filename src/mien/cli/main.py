@@ -21,6 +21,7 @@ from mien.cli.relabel import relabel
 from mien.cli.render import render
 from mien.cli.sweep import sweep
 from mien.cli.train import train
+from mien.memory import keep_freed
 
 COMMANDS = (
     prepare,
@@ -70,4 +71,5 @@ def options(
 
 def main() -> None:
     """The entry point of the `mien` command."""
+    keep_freed()
     app()

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from mien.errors import MienError
+from mien.memory import keep_freed
 
 Input = TypeVar("Input")
 Row = dict[str, Any]
@@ -122,6 +123,7 @@ class Elsewhere:
 def _serve(pipe: Any, pickled: bytes) -> None:
     """What a worker does until it is ended: answer with the rows of each input, or with why there are none."""
     process: Process[Any] | None = None
+    keep_freed()
     with suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
             items, first = pipe.recv()

@@ -194,7 +194,7 @@ class AgeTransformerObjective(Objective):
         apart = (years - own).abs()
         if self.guide is not None and ("age" in wanted or "ordering" in wanted):
             seen = jittered(made.pictures[:, 1:].flatten(0, 1), self.settings.jitter)
-            judged, unsure = self.guide.to(shown.device)(seen)
+            judged, unsure = self.guide.to(shown.device).of_one(seen)
             judged, unsure = judged.view_as(asked), unsure.view_as(asked)
             if "age" in wanted:
                 terms["age"] = (_decades((judged - asked).abs()) / (1 + unsure / UNSURE)).mean(dim=1)

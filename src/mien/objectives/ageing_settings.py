@@ -33,7 +33,9 @@ class AgeTransformerObjectiveSettings(BaseModel):
     identity_weights: str | None = Field(default=None, description="a file of its weights")
     identity_size: int | None = Field(default=None, ge=32, description="pixels it looks at; null: its own")
     identity_model: str | None = Field(default=None, description="an estimator's run or checkpoint as identity guide")
-    guide_model: str | None = Field(default=None, description="the age guide: a run or checkpoint of an estimator")
+    guide_model: str | list[str] | None = Field(
+        default=None, description="the age guide: a run or checkpoint of an estimator, or several, one a step"
+    )
     age: float = Field(default=0.0, ge=0, description="weight of the smooth L1 in decades of the guide's age")
     jitter: float = Field(
         default=1.0, ge=0, le=1, description="how far the age guide sees renders turned, scaled, shifted and grainy"

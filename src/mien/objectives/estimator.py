@@ -17,6 +17,7 @@ from mien.metrics.agreement import confusion
 from mien.models.checkpoint import save_estimator
 from mien.models.estimator import Estimator
 from mien.objectives.base import Objective, Reduce, Terms, averaged
+from mien.objectives.hardening import hardened
 from mien.tasks.age import AgeTask
 from mien.tasks.base import Task
 from mien.tasks.categorical import CategoricalTask
@@ -38,6 +39,14 @@ class EstimatorSettings(BaseModel):
         description="manifest columns whose groups share the worst loss, such as [race, gender]",
     )
     group_dro_rate: float = Field(default=0.01, gt=0, description="how fast the groups' weights move")
+    harden: float = Field(
+        default=0.0,
+        ge=0,
+        le=64,
+        description="adversarial training: faces are changed by so many levels of 255 (root mean square), in the "
+        "direction of a larger loss; 0: none",
+    )
+    harden_steps: int = Field(default=1, ge=1, description="steps of the search for that change; each costs a pass")
     choose: str | None = Field(
         default=None,
         description="figure on `select` that picks the best epoch; age/mae, expression/accuracy, or the first task's",
@@ -103,11 +112,12 @@ class EstimatorObjective(Objective):
         }
 
     def losses(self, player: str, batch: FaceBatch, step: int) -> Terms:
+        images = self._harder(batch) if self.settings.harden else batch.images
         self.estimator.train()
         if self._frozen:
             # Frozen means the statistics of its normalisation too.
             self.estimator.backbone.eval()
-        outputs = self.estimator(batch.images, batch.landmarks)
+        outputs = self.estimator(images, batch.landmarks)
         weights = self._face_weights(batch)
         terms: Terms = {}
         for name in self.estimator.tasks:
@@ -116,6 +126,21 @@ class EstimatorObjective(Objective):
         if self._shares is not None:
             self._see_groups(outputs[self.leading], batch)
         return terms
+
+    def _harder(self, batch: FaceBatch) -> Tensor:
+        """The batch's pictures, changed so that the estimator as it answers now errs on them more."""
+        estimator, scale = self.estimator.eval(), self.weights(self.player)
+
+        def loss(images: Tensor) -> Tensor:
+            outputs = estimator(images, batch.landmarks)
+            parts = [
+                scale[f"{name}/{term}"] * total
+                for name in estimator.tasks
+                for term, (total, _) in estimator.task(name).losses(outputs[name], batch.labels[name]).items()
+            ]
+            return torch.stack([part.float() for part in parts]).sum()
+
+        return hardened(loss, batch.images, self.settings.harden, self.settings.harden_steps)
 
     def _face_weights(self, batch: FaceBatch) -> Tensor | None:
         if self._shares is None:

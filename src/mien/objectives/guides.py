@@ -6,6 +6,7 @@ What guides is never what judges: MobileFaceNet judges identity, so it is refuse
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -27,26 +28,44 @@ TURN, SCALE, SHIFT, GRAIN = 0.1, 0.1, 0.12, 0.08
 
 
 class AgeGuide(nn.Module):
-    """An estimator of ages whose gradient reaches the pictures.
+    """Estimators of ages whose gradient reaches the pictures.
+
+    What one network takes for age by mistake another, of another architecture or training, takes for nothing; a
+    renderer that meets a different one at every step cannot please all by such patterns.
 
     Args:
-        model: a run or checkpoint.
+        models: a run or checkpoint, or several.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, models: str | Sequence[str]) -> None:
         super().__init__()
-        self.estimator = load_estimator(model).requires_grad_(False)
-        self.estimator.task("age")
+        named = [models] if isinstance(models, str) else models
+        self.estimators = nn.ModuleList([load_estimator(model).requires_grad_(False) for model in named])
+        for estimator in self.estimators:
+            cast(Estimator, estimator).task("age")
 
     def train(self, mode: bool = True) -> AgeGuide:
         """It never learns."""
         return super().train(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Expected age and standard deviation of uint8 or float [0, 1] pictures (B, 3, H, W), (B,) float32 years each;
-        the deviation passes no gradient and is 0 where the estimator gives no distribution."""
-        task = cast(AgeTask, self.estimator.task("age"))
-        outputs = self.estimator(images)["age"]
+        """Expected age and standard deviation of uint8 or float [0, 1] pictures (B, 3, H, W), (B,) float32 years each,
+        as all estimators together see them; the deviation passes no gradient. An estimator that gives no distribution
+        has none."""
+        seen = [self._ask(place, images) for place in range(len(self.estimators))]
+        ages, deviations = torch.stack([age for age, _ in seen]), torch.stack([deviation for _, deviation in seen])
+        apart = ages.detach().var(dim=0, correction=0)
+        return ages.mean(dim=0), (deviations.square().mean(dim=0) + apart).sqrt()
+
+    def of_one(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The same as one of the estimators sees it, drawn at random."""
+        count = len(self.estimators)
+        return self._ask(int(torch.randint(count, ())) if count > 1 else 0, images)
+
+    def _ask(self, place: int, images: Tensor) -> tuple[Tensor, Tensor]:
+        estimator = cast(Estimator, self.estimators[place])
+        task = cast(AgeTask, estimator.task("age"))
+        outputs = estimator(images)["age"]
         if task.ordinal is None:
             age = precise(outputs["regression"])
             return age, torch.zeros_like(age)

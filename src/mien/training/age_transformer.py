@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mien.data.align import require_view
 from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
 from mien.errors import MienError
@@ -49,6 +50,8 @@ def assemble(
     torch.manual_seed(recipe.seed)
     network = AgeTransformer(settings, manifest.crop)
     network.name = recipe.name
+    if recipe.model.init:
+        _start_from(network, recipe.model.init)
     loader, workers = training_loader(recipe, accelerator, training, labels_of(recipe, training), network.input_size)
     few = evenly(select, recipe.age_transformer_objective.judged)
     judge = FaceLoader(few, labels_of(recipe, few), network.input_size, TOGETHER, workers=min(workers, 1))
@@ -57,6 +60,21 @@ def assemble(
     language = build_language(recipe.language, settings.text or None) if recipe.language else None
     objective = AgeTransformerObjective(network, judge, recipe.age_transformer_objective, ages, steps, language)
     return network, objective, loader
+
+
+def _start_from(network: AgeTransformer, init: str) -> None:
+    """Take over the weights of another AgeTransformer."""
+    other = load_renderer(init)
+    if not isinstance(other, AgeTransformer) or other.settings != network.settings:
+        its = other.settings.model_dump() if isinstance(other, AgeTransformer) else {}
+        differ = [name for name, value in network.settings.model_dump().items() if its.get(name, value) != value]
+        raise MienError(
+            f"model.init {init}: "
+            + (f"its age_transformer has another {', '.join(differ)}" if its else "a beta-VAE, not an AgeTransformer")
+            + "; name one of the recipe's own settings"
+        )
+    require_view(network.crop, other.crop, "the manifest")
+    network.load_state_dict(other.state_dict())
 
 
 def evenly(manifest: Manifest, count: int) -> Manifest:

@@ -22,6 +22,7 @@ from mien.errors import MienError
 from mien.evaluation.relabelled import guard_labels
 from mien.faces import SPLITS, VOCABULARIES
 from mien.files import write_json
+from mien.memory import keep_freed
 from mien.models.checkpoint import load_estimator, read_pointer, save_facts
 from mien.models.estimator import Estimator, build_estimator, start_from
 from mien.objectives.base import Objective
@@ -55,6 +56,7 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
     """
     from mien.training import age_transformer, beta_vae, landmarker
 
+    keep_freed()
     manifest = open_faces(recipe)
     accelerator = _accelerator(recipe)
     recipe = recipe.model_copy(deep=True)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from mien.data.manifest import Manifest
 from mien.evaluation.ageing.judges import PointsJudge
-from mien.evaluation.ageing.memory import peak
 from mien.evaluation.ageing.sample import Faces, balanced, mean_faces
 from mien.evaluation.locate import build_locator
 from mien.faces import Crop, Face, age_bin
@@ -63,10 +61,3 @@ def test_mean_faces_are_means(manifest: Manifest) -> None:
     pictures = [archive.image(part.strings("path")[row], part.strings("archive")[row]) for row in rows]
     assert found["counts"][0] == len(rows)
     assert found["means"][0] == pytest.approx(np.mean(pictures, axis=0) / 255, abs=1e-5)
-
-
-def test_the_peak_of_memory_is_seen_where_the_system_tells_it() -> None:
-    with peak(torch.device("cpu")) as found:
-        block = np.ones(8 << 20)  # 64 MiB
-        del block
-    assert found.mib is None or found.mib == pytest.approx(64, abs=8)

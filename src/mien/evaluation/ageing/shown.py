@@ -15,8 +15,8 @@ from mien.data.manifest import Manifest
 from mien.data.pictures import decode, resize
 from mien.data.renders import FILE, open_renders
 from mien.errors import MienError
-from mien.evaluation.ageing.memory import peak
 from mien.faces import Crop
+from mien.memory import peak
 from mien.models.estimator import fingerprint
 from mien.models.renderer import Renderer
 
