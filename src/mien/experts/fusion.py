@@ -21,9 +21,9 @@ from mien.errors import MienError
 from mien.files import write_json
 
 #: Temperatures tried: from "the surest alone" to "all alike".
-TAUS = np.geomspace(0.05, 20, 60)
+TAUS = np.geomspace(0.05, 100, 76)
 #: Weights of the merits tried: from "all alike" over the inverse squared error (1) to "the best alone".
-GAMMAS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0)
+GAMMAS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 13.0, 20.0)
 #: Share of trusted faces that the fitted interval holds.
 LEVEL = 0.9
 #: Years of a knot of the bias correction, and the faces at a knot at which half of their mean error is believed.
