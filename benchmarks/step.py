@@ -4,7 +4,7 @@
 
 Both train the same network with the same losses, clipping and AdamW in fp32; rounds alternate, and the median of the
 paired ratios is what counts on a machine that others use too. The loop also averages weights, checks every loss, keeps
-account and writes curves.
+account and writes curves. Both keep freed memory for the next step, as `mien train` does.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from accelerate import Accelerator
 
 from mien.faces import Crop, FaceBatch
+from mien.memory import keep_freed
 from mien.models.estimator import Estimator, ModelSettings, build_estimator
 from mien.objectives.base import Reduce
 from mien.objectives.estimator import EstimatorObjective, EstimatorSettings
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     given = parser.parse_args()
 
+    keep_freed()
     torch.manual_seed(0)
     estimator = build_estimator(ModelSettings(backbone=given.backbone), TasksSettings(), Crop("chip"))
     batches = [_batch(given.batch, estimator.input_size) for _ in range(given.steps)]
