@@ -30,6 +30,20 @@ def test_mobilefacenet_has_the_published_shapes() -> None:
         assert net(torch.zeros(1, 3, 112, 112)).shape == (1, 128)
 
 
+def test_mobilefacenet_takes_larger_faces_with_the_same_weights() -> None:
+    torch.manual_seed(0)
+    usual, large = build_backbone("mobilefacenet").eval(), build_backbone("mobilefacenet", input_size=224).eval()
+    large.load_state_dict(usual.state_dict())
+    images = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found = large(images)
+        # The map of 14 x 14 places, averaged two by two.
+        maps = large.net.conv2(large.net.features(large.net.dw_conv(large.net.conv1(large._normalised(images)))))
+        halved = maps.unflatten(2, (7, 2)).unflatten(4, (7, 2)).mean(dim=(3, 5))
+        torch.testing.assert_close(found, large.net.gdconv(halved).flatten(1))
+    assert found.shape == (2, 512)
+
+
 def test_uint8_and_float_pictures_give_the_same_features() -> None:
     backbone = build_backbone("mobilefacenet").eval()
     images = faces()
@@ -82,8 +96,9 @@ def test_weights_come_from_a_path(tmp_path, suffix: str) -> None:
 def test_wrong_names_and_weights_are_one_clear_line(tmp_path) -> None:
     with pytest.raises(MienError, match=r"resnet81.*did you mean 'resnet"):
         build_backbone("resnet81")
-    with pytest.raises(MienError, match="takes 112 px"):
-        build_backbone("mobilefacenet", input_size=224)
+    for size in (96, 120):
+        with pytest.raises(MienError, match="takes 112 px or a larger multiple of 16"):
+            build_backbone("mobilefacenet", input_size=size)
     with pytest.raises(MienError, match="no such file"):
         build_backbone("mobilefacenet", str(tmp_path / "none.safetensors"))
     other = tmp_path / "other.safetensors"

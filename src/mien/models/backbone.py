@@ -118,15 +118,16 @@ def build_backbone(name: str, weights: str | None = None, input_size: int | None
         MienError: the name is unknown, the size is not supported, or the weights are of another network.
     """
     if name == "mobilefacenet":
-        if input_size not in (None, MobileFaceNet.input_size):
+        side = input_size or MobileFaceNet.input_size
+        if side < MobileFaceNet.input_size or side % MobileFaceNet.strides:
             raise MienError(
-                f"model.input_size {input_size}: mobilefacenet takes {MobileFaceNet.input_size} px; leave it out, "
-                "or choose an architecture of timm"
+                f"model.input_size {input_size}: mobilefacenet takes {MobileFaceNet.input_size} px or a larger multiple "
+                f"of {MobileFaceNet.strides}; leave it out, or choose an architecture of timm"
             )
         if weights == HUB:
             raise MienError("model.weights hub: mobilefacenet is not on timm's hub; give the path of its weights")
         net: nn.Module = MobileFaceNet()
-        backbone = Backbone(net, 512, MobileFaceNet.input_size, MobileFaceNet.mean, MobileFaceNet.std)
+        backbone = Backbone(net, 512, side, MobileFaceNet.mean, MobileFaceNet.std)
     else:
         backbone = _timm_backbone(name, weights == HUB, input_size)
     if weights not in (None, HUB):

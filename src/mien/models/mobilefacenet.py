@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 #: Expansion, output channels, repeats and first stride of each group of inverted residuals (table 1 of the paper).
@@ -55,26 +56,32 @@ class SeparableConv(nn.Module):
 class GlobalDepthwise(nn.Module):
     """One learnt weight for each place of each channel, in the place of average pooling: (B, C, 7, 7) to (B, C, 1, 1).
 
-    A face is aligned, so a place means something.
+    A face is aligned, so a place means something. Of pictures larger than 112 px the map is larger too; it is averaged
+    to 7 x 7 places, so that weights learnt at one size serve at another.
     """
+
+    places = 7
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(channels, channels, 7, groups=channels, bias=False)
+        self.depthwise = nn.Conv2d(channels, channels, self.places, groups=channels, bias=False)
         self.bn = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != self.places:
+            x = F.adaptive_avg_pool2d(x, self.places)
         return self.bn(self.depthwise(x))
 
 
 class MobileFaceNet(nn.Module):
-    """Normalised faces (B, 3, 112, 112) to features (B, 512), or to identity embeddings (B, `embedding`).
+    """Normalised faces (B, 3, S, S), S 112 or a larger multiple of 16, to features (B, 512), or to identity embeddings (B, `embedding`).
 
     The names of the parameters are those of the published PyTorch weights with 99.48 % on LFW, so that they load
     as they are; without an `embedding` the last two layers are left out.
     """
 
     input_size = 112
+    strides = 16
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
 
