@@ -121,8 +121,8 @@ def build_backbone(name: str, weights: str | None = None, input_size: int | None
         side = input_size or MobileFaceNet.input_size
         if side < MobileFaceNet.input_size or side % MobileFaceNet.strides:
             raise MienError(
-                f"model.input_size {input_size}: mobilefacenet takes {MobileFaceNet.input_size} px or a larger multiple "
-                f"of {MobileFaceNet.strides}; leave it out, or choose an architecture of timm"
+                f"model.input_size {input_size}: mobilefacenet takes {MobileFaceNet.input_size} px or a larger "
+                f"multiple of {MobileFaceNet.strides}; leave it out, or choose an architecture of timm"
             )
         if weights == HUB:
             raise MienError("model.weights hub: mobilefacenet is not on timm's hub; give the path of its weights")

@@ -74,7 +74,8 @@ class GlobalDepthwise(nn.Module):
 
 
 class MobileFaceNet(nn.Module):
-    """Normalised faces (B, 3, S, S), S 112 or a larger multiple of 16, to features (B, 512), or to identity embeddings (B, `embedding`).
+    """Normalised faces (B, 3, S, S) to features (B, 512), or to identity embeddings (B, `embedding`); S is 112 or a
+    larger multiple of 16.
 
     The names of the parameters are those of the published PyTorch weights with 99.48 % on LFW, so that they load
     as they are; without an `embedding` the last two layers are left out.
