@@ -125,6 +125,8 @@ def memory(model: str | None, backbone: str, pictures: str) -> None:
 
 
 def main() -> None:
+    from mien.memory import keep_freed
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model")
     parser.add_argument("--pictures")
@@ -136,6 +138,7 @@ def main() -> None:
     parser.add_argument("--what", choices=["both", "throughput", "memory"], default="both")
     parser.add_argument("--job", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    keep_freed()  # as the command line does
     if given.job:
         job(given.model, given.backbone, given.pictures, given.job)
         return
