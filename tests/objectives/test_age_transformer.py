@@ -24,7 +24,7 @@ from mien.objectives.age_transformer import DISCRIMINATOR, GENERATOR, AgeTransfo
 from mien.objectives.ageing import SPREAD, TEXT, collapse, slope
 from mien.objectives.ageing_settings import AgeTransformerObjectiveSettings
 from mien.objectives.coding import AGE
-from mien.objectives.guides import AgeGuide, IdentityGuide
+from mien.objectives.guides import AgeGuide, IdentityGuide, Seen, changed_traits
 from mien.tasks.face import TasksSettings
 from mien.training.loop import TrainingSettings, train
 from mien.training.optim import OptimSettings
@@ -131,16 +131,38 @@ def test_several_guides_take_turns_and_judge_together(guide: str, tmp_path: Path
     alone = [AgeGuide(guide), AgeGuide(str(tmp_path))]
     pictures = faces().images
     seen = [one(pictures) for one in alone]
+    assert torch.equal(both.ask(1, pictures).age, seen[1][0])
     age, deviation = both(pictures)
     torch.testing.assert_close(age, (seen[0][0] + seen[1][0]) / 2)
     apart = ((seen[0][0] - seen[1][0]) / 2).square()
     torch.testing.assert_close(deviation, ((seen[0][1].square() + seen[1][1].square()) / 2 + apart).sqrt())
     torch.manual_seed(0)
-    drawn = [both.of_one(pictures)[0] for _ in range(20)]
-    which = [next(i for i in (0, 1) if torch.allclose(one, seen[i][0])) for one in drawn]
-    assert 4 < sum(which) < 16
+    assert 4 < sum(both.draw() for _ in range(20)) < 16
+    assert both.tells_traits()
+    assert not alone[0].tells_traits()
     made = objective(faces(), age=1.0, guide_model=[guide, str(tmp_path)])
     assert losses(made, GENERATOR, faces())["age"] > 0
+
+
+def test_traits_of_renders_are_held_to_those_of_the_face(guide: str, tmp_path: Path) -> None:
+    log = torch.tensor([[0.9, 0.1], [0.5, 0.5]]).log()
+    years = torch.zeros(4)
+    given = Seen(years[:2], years[:2], (log,))
+    made = Seen(years, years, (torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.5, 0.5], [0.9, 0.1]]).log(),))
+    expected = torch.tensor([0, 0.8 * math.log(9), 0, 0.5 * math.log(0.25 / 0.09)])
+    torch.testing.assert_close(changed_traits(given, made), expected)
+    assert changed_traits(Seen(years[:2], years[:2], ()), Seen(years, years, ())).tolist() == [0, 0, 0, 0]
+
+    settings = ModelSettings(backbone="test_convnext", input_size=32, dropout=0.0)
+    save_estimator(tmp_path, build_estimator(settings, TasksSettings(), Crop("chip", 0.0, SIDE)))
+    made_by = objective(faces(), traits=1.0, guide_model=str(tmp_path))
+    found = losses(made_by, GENERATOR, faces())
+    assert found["traits"] > 0
+    assert "age" not in found
+    with pytest.raises(MienError, match="no guide_model tells gender or race"):
+        objective(faces(), traits=1.0, guide_model=guide)
+    with pytest.raises(ValidationError, match="traits needs guide_model"):
+        AgeTransformerObjectiveSettings(traits=1.0)
 
 
 def test_unknown_and_uncertain_ages_are_done_without() -> None:

@@ -25,7 +25,7 @@ from mien.objectives.ageing import GENDER, SPREAD, TEXT, Ageing, collapse, label
 from mien.objectives.ageing_settings import AgeTransformerObjectiveSettings
 from mien.objectives.base import Objective, Reduce, Terms, averaged
 from mien.objectives.coding import AGE
-from mien.objectives.guides import AgeGuide, IdentityGuide, jittered, same_person
+from mien.objectives.guides import TRAITS, AgeGuide, IdentityGuide, changed_traits, jittered, same_person
 from mien.objectives.latent import ramp
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ class AgeTransformerObjective(Objective):
 
     - generator: `adversarial`, `age_class`, `own`, `cycle`, `identity` (times `same_person`), `age` (the guide's smooth
       L1 / 10 years / (1 + its deviation / 5 years)), `ordering` (short of rising by half the years between two
-      neighbours, two at most), `perceptual` (times (1 - years / 100)^2), `mask`, `smooth`, `source`, `direction`.
+      neighbours, two at most), `traits` (`changed_traits`), `perceptual` (times (1 - years / 100)^2), `mask`, `smooth`,
+      `source`, `direction`.
     - discriminator: `real`, `made`, `mismatch`, `age_class`, and at every so many steps `r1`: its mean over an epoch is
       one over all steps. The minibatch's standard deviation couples the faces of one process.
 
@@ -90,6 +91,11 @@ class AgeTransformerObjective(Objective):
         anchors = network.settings.anchors
         self.between = (max(network.ages[0], anchors[0] - BEYOND), min(network.ages[1], anchors[-1] + BEYOND))
         self.guide = AgeGuide(settings.guide_model) if settings.guide_model else None
+        if settings.traits and not (self.guide and self.guide.tells_traits()):
+            raise MienError(
+                f"age_transformer_objective.traits is {settings.traits:g}, but no guide_model tells "
+                f"{' or '.join(TRAITS)}; name one that does, or set traits=0"
+            )
         self.identity = (
             IdentityGuide(
                 settings.identity_backbone, settings.identity_weights, settings.identity_size, settings.identity_model
@@ -117,8 +123,8 @@ class AgeTransformerObjective(Objective):
                 "r1": options.r1 / 2 * options.r1_every,
             }
         else:
-            names = ("adversarial", "own", "cycle", "identity", "age", "ordering", "perceptual", "mask", "smooth")
-            weights = {name: float(getattr(options, name)) for name in (*names, "source", "direction")}
+            names = ("adversarial", "own", "cycle", "identity", "age", "ordering", "traits", "perceptual", "mask")
+            weights = {name: float(getattr(options, name)) for name in (*names, "smooth", "source", "direction")}
             weights["age_class"] = options.age_class if options.adversarial else 0.0
         return {term: weight for term, weight in weights.items() if weight}
 
@@ -192,15 +198,19 @@ class AgeTransformerObjective(Objective):
         """Terms of the networks that guide, (B,) each."""
         terms: dict[str, Tensor] = {}
         apart = (years - own).abs()
-        if self.guide is not None and ("age" in wanted or "ordering" in wanted):
-            seen = jittered(made.pictures[:, 1:].flatten(0, 1), self.settings.jitter)
-            judged, unsure = self.guide.to(shown.device).of_one(seen)
-            judged, unsure = judged.view_as(asked), unsure.view_as(asked)
+        if self.guide is not None and wanted.keys() & {"age", "ordering", "traits"}:
+            guide, which = self.guide.to(shown.device), self.guide.draw()
+            seen = guide.ask(which, jittered(made.pictures[:, 1:].flatten(0, 1), self.settings.jitter))
+            judged, unsure = seen.age.view_as(asked), seen.deviation.view_as(asked)
             if "age" in wanted:
                 terms["age"] = (_decades((judged - asked).abs()) / (1 + unsure / UNSURE)).mean(dim=1)
             if "ordering" in wanted:
                 enough = (asked.diff(dim=1) / 2).clamp(max=2.0)
                 terms["ordering"] = (enough - judged.diff(dim=1)).relu().mean(dim=1) / 10
+            if "traits" in wanted:
+                with torch.no_grad():
+                    own_traits = guide.ask(which, pictures)
+                terms["traits"] = changed_traits(own_traits, seen).view_as(asked).mean(dim=1)
         if self.identity is not None and "identity" in wanted:
             self.identity.to(shown.device)
             with torch.no_grad():

@@ -43,6 +43,9 @@ class AgeTransformerObjectiveSettings(BaseModel):
     ordering: float = Field(
         default=0.0, ge=0, description="weight of neighbouring ages' judged ages rising, in decades"
     )
+    traits: float = Field(
+        default=0.0, ge=0, description="weight of gender and race staying as the age guides that tell them see them"
+    )
     perceptual: float = Field(default=0.0, ge=0, description="weight of the perceptual distance to the input")
     perceptual_backbone: str = Field(default="mobilenetv2_100", description="the network it is measured by")
     perceptual_weights: str | None = Field(default=None, description="a file of that network's weights")
@@ -68,7 +71,7 @@ class AgeTransformerObjectiveSettings(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> AgeTransformerObjectiveSettings:
-        for term in ("age", "ordering"):
+        for term in ("age", "ordering", "traits"):
             if getattr(self, term) and not self.guide_model:
                 raise ValueError(f"{term} needs guide_model, a run or checkpoint of an estimator of ages; or {term}=0")
         if self.ordering and self.renders < 2:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +21,22 @@ from mien.tasks import grid
 from mien.tasks.age import AgeTask
 from mien.tasks.head import precise
 
+#: What must stay as it is when a face gets older.
+TRAITS = ("gender", "race")
 #: The network that judges identity.
 JUDGE = "mobilefacenet"
 #: How far `jittered` turns (radians), scales (logarithm) and shifts (of half the side), and its strongest grain.
 TURN, SCALE, SHIFT, GRAIN = 0.1, 0.1, 0.12, 0.08
+
+
+class Seen(NamedTuple):
+    """What an estimator sees in B pictures: years and their standard deviation, (B,) float32 each, the second without a
+    gradient and 0 where the estimator gives no distribution; and log-probabilities (B, C) of each of `TRAITS` that it
+    tells."""
+
+    age: Tensor
+    deviation: Tensor
+    traits: tuple[Tensor, ...]
 
 
 class AgeGuide(nn.Module):
@@ -49,29 +61,34 @@ class AgeGuide(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Expected age and standard deviation of uint8 or float [0, 1] pictures (B, 3, H, W), (B,) float32 years each,
-        as all estimators together see them; the deviation passes no gradient. An estimator that gives no distribution
-        has none."""
-        seen = [self._ask(place, images) for place in range(len(self.estimators))]
-        ages, deviations = torch.stack([age for age, _ in seen]), torch.stack([deviation for _, deviation in seen])
+        """Age and standard deviation of uint8 or float [0, 1] pictures (B, 3, H, W), as all estimators together see
+        them, (B,) float32 years each; the deviation passes no gradient."""
+        seen = [self.ask(place, images) for place in range(len(self.estimators))]
+        ages, deviations = torch.stack([one.age for one in seen]), torch.stack([one.deviation for one in seen])
         apart = ages.detach().var(dim=0, correction=0)
         return ages.mean(dim=0), (deviations.square().mean(dim=0) + apart).sqrt()
 
-    def of_one(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The same as one of the estimators sees it, drawn at random."""
-        count = len(self.estimators)
-        return self._ask(int(torch.randint(count, ())) if count > 1 else 0, images)
+    def tells_traits(self) -> bool:
+        """Whether any of the estimators tells any of `TRAITS`."""
+        return any(name in cast(Estimator, one).tasks for one in self.estimators for name in TRAITS)
 
-    def _ask(self, place: int, images: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self) -> int:
+        """The place of one of the estimators, at random."""
+        count = len(self.estimators)
+        return int(torch.randint(count, ())) if count > 1 else 0
+
+    def ask(self, place: int, images: Tensor) -> Seen:
+        """What the estimator at a place sees."""
         estimator = cast(Estimator, self.estimators[place])
         task = cast(AgeTask, estimator.task("age"))
-        outputs = estimator(images)["age"]
+        outputs = estimator(images)
+        traits = tuple(precise(outputs[name]["logits"]).log_softmax(1) for name in TRAITS if name in outputs)
         if task.ordinal is None:
-            age = precise(outputs["regression"])
-            return age, torch.zeros_like(age)
-        chances = task.ordinal.pmf(precise(outputs["ordinal"]))
+            age = precise(outputs["age"]["regression"])
+            return Seen(age, torch.zeros_like(age), traits)
+        chances = task.ordinal.pmf(precise(outputs["age"]["ordinal"]))
         edges = task.ordinal.edges.to(chances.device)
-        return grid.mean(chances, edges).float(), grid.std(chances.detach(), edges).float()
+        return Seen(grid.mean(chances, edges).float(), grid.std(chances.detach(), edges).float(), traits)
 
 
 class IdentityGuide(nn.Module):
@@ -130,6 +147,16 @@ def jittered(images: Tensor, amount: float) -> Tensor:
     places = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
     moved = F.grid_sample(images, places, padding_mode="reflection", align_corners=False)
     return moved + even(GRAIN).abs()[:, None, None, None] * torch.randn_like(moved)
+
+
+def changed_traits(given: Seen, made: Seen) -> Tensor:
+    """By how much the traits of renders (B * A) differ from those of the B faces they were made of, in nats, (B * A,):
+    the Kullback-Leibler divergence, summed over traits; 0 where the estimator tells none."""
+    total = torch.zeros_like(made.age)
+    for before, after in zip(given.traits, made.traits, strict=True):
+        before = before.repeat_interleave(len(after) // len(before), dim=0)
+        total = total + (before.exp() * (before - after)).sum(dim=1).float()
+    return total
 
 
 def same_person(distance: Tensor) -> Tensor:
