@@ -99,7 +99,7 @@ def main() -> None:
         "winsorised": baselines.winsorised,
         "inverse error": baselines.inverse_error(t[..., 0], t_true),
         "best linear": baselines.best_linear(t[..., 0], t_true),
-        "learned gate": baselines.learned_gate(t[..., 0], t_true),
+        "learnt gate": baselines.learned_gate(t[..., 0], t_true),
     }.items():
         said[name] = combine(j[..., 0])
 

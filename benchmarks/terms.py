@@ -36,6 +36,7 @@ TERMS = (
     "identity",
     "age",
     "ordering",
+    "traits",
     "perceptual",
     "mask",
     "smooth",

@@ -47,7 +47,7 @@ def demo(
     print(f"Look at {result['reports']['test']}")
     print("Next, on your own data:")
     print("  mien predict photo.jpg")
-    print("  mien prepare folder pictures/ --labels labels.csv -o faces")
+    print("  mien prepare folder pictures/ --labels labels.csv --landmarks -o faces")
     print("  mien train utkface-mobile data.faces=faces model.init=face-mobile")
 
 

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    source: Annotated[str, typer.Argument(help="utkface, fairface, fgnet, affect, ferplus, folder or drawn")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="utkface, fairface, fgnet, morph2, imdb_wiki, ffhq_aging, caf, affect, ferplus, folder or drawn"
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make: faces.parquet, rejected.csv.")],
     path: Annotated[
         Path | None,

@@ -31,7 +31,7 @@ def relabel(
     engine: Annotated[str, typer.Option(help="local, or ray (an extra).")] = "local",
     address: Annotated[str | None, typer.Option(help="With --engine ray: of a cluster that runs already.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Faces an expert sees at once.")] = 64,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps ...")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object with every finding.")] = False,
 ) -> None:
     """Ask several age experts about every face and add what they say to its labels; a given age is never overwritten.
@@ -49,6 +49,7 @@ def relabel(
     from mien.experts.methods import Method, open_fusion
     from mien.experts.table import load_experts
     from mien.jobs.engine import choose_engine
+    from mien.jobs.predict import usable
     from mien.jobs.relabel import ask_experts, fit_on, write_labels
 
     if fit is not None and fusion is not None:
@@ -58,16 +59,16 @@ def relabel(
     folder = out or slices.path.parent / "moe"
     if (folder / slices.path.name).resolve() == slices.path.resolve():
         raise MienError(f"{folder} holds the manifest itself; choose another folder with -o")
-    who = choose_engine(engine, workers, patience, address)
+    who, where = choose_engine(engine, workers, patience, address), usable(device)
     made: Fusion | Method
     if fit is None:
         made = open_fusion(fusion or listed.fusion, listed.names())
-        answered = ask_experts(slices, listed, folder / "answers", batch=batch, device=device, engine=who)
+        answered = ask_experts(slices, listed, folder / "answers", batch=batch, device=where, engine=who)
     else:
-        trusted = ask_experts(Slices(fit), listed, folder / "trusted", batch=batch, device=device, engine=who)
+        trusted = ask_experts(Slices(fit), listed, folder / "trusted", batch=batch, device=where, engine=who)
         made = fit_on(trusted)
         made.save(folder / "fusion.json")
-        answered = ask_experts(slices, listed, folder / "answers", batch=batch, device=device, engine=who)
+        answered = ask_experts(slices, listed, folder / "answers", batch=batch, device=where, engine=who)
     name = slices.path.parent.name if slices.path.name == "faces.parquet" else slices.path.stem
     found = write_labels(answered, made, folder, name, max_std, replace)
     if json:
