@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import ntpath
 import os
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mien.data.manifest import Manifest
+from mien.data.manifest import Manifest, shared_root
 from mien.errors import MienError
 from mien.faces import EXPRESSIONS, GENDERS, RACES, SPLITS, Crop, Face
 
@@ -374,3 +375,17 @@ def test_votes_that_are_none(tmp_path, votes):
     column = pa.array([VOTED.tolist(), votes.tolist()], pa.list_(pa.float32()))
     with pytest.raises(MienError, match="row 1, column expression_votes"):
         good.with_columns({"expression_votes": column})
+
+
+def test_a_column_of_two_types_is_joined_as_text(tmp_path):
+    one = Manifest.from_faces([Face("a.jpg", extra={"photo": 3, "camera": 1})], tmp_path / "one", CHIP)
+    other = Manifest.from_faces([Face("b.jpg", extra={"photo": "x", "camera": 2.5})], tmp_path / "other", CHIP)
+    both = Manifest.concat([one, other])
+    assert both.strings("photo").tolist() == ["3", "x"]
+    assert both.numbers("camera").tolist() == [1, 2.5]
+
+
+def test_folders_on_two_drives_share_none(monkeypatch):
+    monkeypatch.setattr(os, "path", ntpath)
+    with pytest.raises(MienError, match="lie in no folder together"):
+        shared_root([PureWindowsPath("C:/faces"), PureWindowsPath("D:/out")])

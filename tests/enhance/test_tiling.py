@@ -83,13 +83,22 @@ def test_spans_cover_each_pixel_once_and_begin_where_windows_do(
         assert span.own[1] <= span.kept[1] <= span.shown[1] <= length
 
 
-def test_where_memory_does_not_suffice_tiles_are_halved() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+        RuntimeError("MPS backend out of memory"),
+    ],
+)
+def test_where_memory_does_not_suffice_tiles_are_halved(error: RuntimeError) -> None:
     network, sides = blur(2), []
 
     def small(image: Tensor) -> Tensor:
         sides.append(max(image.shape[2:]))
         if sides[-1] > 100:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return network(image)
 
     image = picture(200, 150)

@@ -179,3 +179,14 @@ def test_the_features_kept_are_what_the_heads_saw(drawn: Path) -> None:
     torch.testing.assert_close(again["gender"]["logits"], raw.outputs["gender"]["logits"])
     assert predict_split(estimator, manifest, batch=16, show=False).features is None
     assert not estimator.dropout._forward_pre_hooks
+
+
+def test_pictures_that_are_not_known_are_not_the_same() -> None:
+    crop = Crop("chip")
+    one, other = (
+        Manifest.from_faces([Face(f"{name}{age}.jpg", age=(age, age), split="val") for age in (20.0, 30.0)], ".", crop)
+        for name in "ab"
+    )
+    estimator: Any = SimpleNamespace(calibrated_on=calibration_mark(one, "val"))
+    assert calibrated_on(estimator, one, "val")
+    assert not calibrated_on(estimator, other, "val")

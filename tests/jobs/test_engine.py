@@ -21,6 +21,7 @@ from mien.errors import MienError
 from mien.faces import Crop, Face
 from mien.jobs.engine import Engine, Job
 from mien.jobs.inputs import Item, ManifestItems
+from mien.jobs.workers import Elsewhere
 
 SCHEMA = pa.schema([("number", pa.int64()), ("value", pa.float64())])
 
@@ -272,3 +273,14 @@ def test_a_manifest_that_changes_under_a_job_ends_it_with_a_line(tmp_path: Path)
         make(tmp_path / "job").run(items, named, SCHEMA, show=False)
     done = [pq.read_table(path).to_pylist() for path in sorted((tmp_path / "job").glob("part-*.parquet"))]
     assert [row["value"] for rows in done for row in rows] == list(range(16))  # of before, and no others
+
+
+def test_a_worker_that_died_idle_is_replaced() -> None:
+    worker = Elsewhere(Squares(), None)
+    try:
+        assert len(list(worker.ask([1, 2], 0))) == 2
+        worker._worker.kill()
+        worker._worker.join()
+        assert [rows[0]["value"] for rows in worker.ask([3, 4], 2)] == [9.0, 16.0]
+    finally:
+        worker.close()

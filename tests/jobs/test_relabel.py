@@ -145,9 +145,16 @@ def test_labels_are_added_and_the_given_ones_stay(faces: Path, tmp_path: Path) -
     assert len(replaced) == alone.sum()
     np.testing.assert_array_equal(replaced.numbers("given_age_low"), grey[alone])
     np.testing.assert_array_equal(replaced.numbers("age_low"), made.numbers("moe_age")[alone])
+    # What the AgeTransformer reads of how uncertain a label is.
+    np.testing.assert_array_equal(replaced.numbers("age_std"), made.numbers("moe_std")[alone])
     with pytest.raises(MienError, match="are those of a, b, not given ones"):
         guard_labels(replaced)
     guard_labels(made)  # its ages are the given ones
+
+    # Only to look at another threshold: what was made for training stays.
+    before = (out / "relabelled.parquet").read_bytes()
+    write_labels(answered, Method("mean", ["a", "b"]), out, "set", max_std=9.0)
+    assert (out / "relabelled.parquet").read_bytes() == before
 
 
 def test_a_repeated_relabelling_replaces_its_own_columns_alone(faces: Path, tmp_path: Path) -> None:

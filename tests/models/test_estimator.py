@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mien.data.align import CHIP
-from mien.models.estimator import ModelSettings, build_estimator
+from mien.models.estimator import ModelSettings, build_estimator, weights_hash
 from mien.tasks.face import TasksSettings
 
 
@@ -30,3 +30,13 @@ def test_with_mirror_a_face_and_its_mirror_image_are_judged_alike() -> None:
         estimator.mirror = False
         torch.manual_seed(1)
         torch.testing.assert_close(trained, estimator(images)["gender"]["logits"])
+
+
+def test_estimators_that_answer_differently_have_other_hashes() -> None:
+    def hashed(mirror: bool = False, **age: object) -> str:
+        torch.manual_seed(0)
+        settings = ModelSettings(backbone="test_convnext", input_size=32, mirror=mirror)
+        return weights_hash(build_estimator(settings, TasksSettings.model_validate({"age": age}), CHIP))
+
+    assert hashed() == hashed()
+    assert len({hashed(), hashed(mirror=True), hashed(decode="argmax"), hashed(blend=0.3)}) == 4

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 
 from mien.faces import Crop, FaceBatch
 from mien.models.estimator import Estimator, ModelSettings, build_estimator
 from mien.objectives.estimator import GROUP, EstimatorObjective, EstimatorSettings
 from mien.tasks.face import TasksSettings
+from mien.training.loop import TrainingSettings, estimate
 
 NAN = float("nan")
 
@@ -81,6 +83,30 @@ def test_frozen_means_weights_and_statistics() -> None:
     terms = made.losses("estimator", batch(), 0)
     sum(total for total, _ in terms.values()).backward()
     assert any(p.grad is not None for p in made.estimator.backbone.parameters())
+
+
+def test_an_estimate_of_the_time_leaves_the_groups_as_they_were() -> None:
+    made = objective(shares=[0.25, 0.75])
+
+    class Batches:
+        def __len__(self) -> int:
+            return 1
+
+        def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[FaceBatch]:
+            yield batch()
+
+    estimate(made, Batches(), TrainingSettings(epochs=1), Accelerator(cpu=True))
+    before = made.state_dict()
+    made.after_step(lambda tensor: tensor)
+    assert made.state_dict() == before == {"q": [0.5, 0.5]}
+
+
+def test_faces_without_any_label_are_hardened_against_nothing() -> None:
+    nothing = batch()
+    nothing.labels = {
+        name: torch.full_like(value, NAN if name == "age" else -1) for name, value in nothing.labels.items()
+    }
+    assert objective(harden=4).losses("estimator", nothing, 0) == {}
 
 
 def test_hardened_faces_cost_more_and_move_no_statistics_in_the_search() -> None:

@@ -71,6 +71,16 @@ def test_losses_are_those_of_the_formulas_and_unknown_faces_do_not_count() -> No
     assert float(terms["landmarks/spread"][0]) == pytest.approx(2 * (-np.log(density) + 2 * np.log(2)), rel=1e-3)
 
 
+def test_weights_of_faces_scale_their_terms() -> None:
+    plain, heavy = batch(face(), face()), batch(face(), face())
+    heavy.weights = torch.tensor([0.0, 3.0])
+    with torch.no_grad():
+        one, other = (objective(faces).losses("landmarker", faces, 0) for faces in (plain, heavy))
+    for term, (total, count) in one.items():
+        assert float(other[term][0]) == pytest.approx(1.5 * float(total), rel=1e-5)
+        assert int(other[term][1]) == int(count) == 2
+
+
 def test_the_spread_settles_where_the_points_are_off_on_average() -> None:
     faces = batch(face())
     made = objective(faces, off=3.0, spread=6.0)

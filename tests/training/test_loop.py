@@ -16,6 +16,7 @@ from mien.models.checkpoint import save_tensors
 from mien.objectives.base import Objective, Terms, averaged
 from mien.training.loop import BrokenLossError, TrainingSettings, estimate, train
 from mien.training.optim import Average, OptimSettings, build_optimiser, rate_at
+from mien.training.position import Position
 
 N, FEATURES = 48, 5
 GENERATOR = torch.Generator().manual_seed(1)
@@ -140,6 +141,36 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(tmp_path, stop_a
     for entry in (*one, *other):
         del entry["seconds"]
     assert one == other
+
+
+def test_a_run_killed_while_it_is_judged_goes_on(tmp_path) -> None:
+    class Killed(BaseException):
+        pass
+
+    class Mortal(Lines):
+        def validate(self, averages: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
+            if killing:
+                raise Killed
+            return super().validate(averages)
+
+    killing, whole = False, run(tmp_path / "whole", save_every=2)
+    killing = True
+    with pytest.raises(Killed):
+        run(tmp_path / "broken", Mortal(), save_every=2)  # six steps an epoch: the last one is saved, then judged
+    killing = False
+    assert same(whole.net, run(tmp_path / "broken", Mortal(), resume=True, save_every=2).net)
+    one, other = (json.loads((tmp_path / name / "history.json").read_text()) for name in ("whole", "broken"))
+    assert [entry["lr"] for entry in one] == [entry["lr"] for entry in other]
+
+
+def test_a_figure_that_is_no_number_is_the_best_only_if_it_is_the_first() -> None:
+    state = Position(better_is_lower=True)
+    found = []
+    for figure in (float("nan"), float("nan"), 3.0, float("nan"), 2.0, 2.5):
+        found.append(state.judge({"error": figure}, "error"))
+        state.close_epoch({"error": figure}, 0.1, 1.0)
+    assert found == [True, False, True, False, True, False]
+    assert (state.best, state.stale) == (2.0, 1)
 
 
 def test_accumulation_changes_nothing_but_rounding(tmp_path) -> None:

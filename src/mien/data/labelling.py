@@ -28,7 +28,7 @@ def correct(faces: list[Face], file: str | Path) -> list[Rejected]:
     """
     rows = read_table(file)
     rows.need("path", "column", "value")
-    find, place = _finder(faces)
+    find, place = _finder(faces, rows.rows, "path")
     unmatched = []
     for row in rows:
         path, column = str(row.get("path") or ""), str(row.get("column") or "")
@@ -56,7 +56,7 @@ def given_splits(faces: list[Face], file: str | Path) -> tuple[np.ndarray, list[
     """
     rows = read_table(file)
     rows.need("file", "split")
-    find, place = _finder(faces)
+    find, place = _finder(faces, rows.rows, "file")
     groups = np.full(len(faces), -1, dtype=np.int64)
     unmatched, named = [], set()
     for row in rows:
@@ -81,9 +81,9 @@ def given_splits(faces: list[Face], file: str | Path) -> tuple[np.ndarray, list[
     return groups, unmatched
 
 
-def _finder(faces: list[Face]) -> tuple[Finder, dict[str, int]]:
+def _finder(faces: list[Face], rows: list[Row], column: str) -> tuple[Finder, dict[str, int]]:
     place = {face.path: at for at, face in enumerate(faces)}
-    return Finder(list(place)), place
+    return Finder(list(place), (str(row.get(column) or "") for row in rows)), place
 
 
 def _first(rows: list[Row]) -> str:

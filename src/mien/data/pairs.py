@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from mien.data.columns import moved
-from mien.data.manifest import Manifest
+from mien.data.manifest import Manifest, shared_root
 from mien.data.schema import ENHANCED, ENHANCED_HASH
 
 
@@ -21,7 +20,7 @@ def with_enhanced(
         hashes: the sha256 of its bytes, 32 of them.
     """
     old, new = faces.root.resolve(), folder.resolve()
-    root = Path(os.path.commonpath([old, new]))
+    root = shared_root([old, new])
     given = faces.table.drop_columns([name for name in (ENHANCED, ENHANCED_HASH) if name in faces.table.column_names])
     table = moved(given, old.relative_to(root).as_posix())
     below = new.relative_to(root)

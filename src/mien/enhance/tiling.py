@@ -107,11 +107,8 @@ def in_tiles(
             piece = network(picture[..., slice(*rows.shown), slice(*columns.shown)].contiguous())
             down, across = (_fade(span, scale, length, feather) for span, length in ((rows, height), (columns, width)))
             weight = torch.from_numpy(down[:, None] * across[None, :]).to(piece)
-            inside = [
-                slice(scale * (s.kept[0] - s.shown[0]), scale * (s.kept[1] - s.shown[0])) for s in (rows, columns)
-            ]
-            place = [slice(scale * s.kept[0], scale * s.kept[1]) for s in (rows, columns)]
-            made[..., place[0], place[1]] += piece[..., inside[0], inside[1]] * weight
+            inside = piece[..., rows.inside(scale), columns.inside(scale)]
+            made[..., rows.place(scale), columns.place(scale)] += inside * weight
     return made
 
 
@@ -166,4 +163,6 @@ def as_memory_allows(
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether this is how torch says that memory does not suffice."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in str(error).lower()
+    said = str(error).lower()
+    words = ("not enough memory", "can't allocate memory", "out of memory")  # Windows', Linux's, Apple's
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in said for word in words)

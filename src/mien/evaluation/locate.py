@@ -54,7 +54,7 @@ class Locator:
             face, matrix = crop_face(image, points, self.landmarker.crop)
             with torch.inference_mode():
                 found, spread = self.landmarker(torch.from_numpy(face)[None].to(self.device))
-            cut = found.double().cpu().numpy()
+            cut = found.cpu().double().numpy()
             scale = float(eye_centre_distance(cut)[0])
             if not np.isfinite(cut).all() or scale < 1:  # nothing that a crop could be cut by
                 return Fit(np.full((68, 2), np.nan), float("inf"), False)
@@ -105,7 +105,7 @@ def mean_face(landmarker: Landmarker, where: np.ndarray) -> np.ndarray:
     """The landmarker's mean face (68, 2) laid into the box `where` (4,), in pixels of the photo: the baseline."""
     box = np.asarray(where, dtype=np.float64)
     side = max(box[2] - box[0], box[3] - box[1]) * (1 + 2 * landmarker.crop.margin)
-    return landmarker.shape.double().cpu().numpy() * side + (box[:2] + box[2:] - 1) / 2
+    return landmarker.shape.cpu().double().numpy() * side + (box[:2] + box[2:] - 1) / 2
 
 
 def given_square(points: np.ndarray) -> np.ndarray:

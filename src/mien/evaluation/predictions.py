@@ -215,7 +215,7 @@ def fit_states(estimator: Estimator, raw: Raw, manifest: Manifest) -> dict[str, 
 
 def calibration_mark(manifest: Manifest, split: str) -> dict[str, str]:
     """What `estimator.calibrated_on` says when its states were fitted on `split` of `manifest`."""
-    return {"manifest": manifest.hash, "split": split, "faces": _faces_digest(manifest.split(split))}
+    return {"manifest": manifest.hash, "split": split, "faces": _faces_digest(manifest.split(split)) or ""}
 
 
 def calibrated_on(estimator: Estimator, manifest: Manifest, split: str) -> bool:
@@ -228,11 +228,15 @@ def calibrated_on(estimator: Estimator, manifest: Manifest, split: str) -> bool:
         return False
     if mark.get("manifest") == manifest.hash and split in ("all", mark.get("split")):
         return True
-    return mark.get("faces") == _faces_digest(manifest.split(split))
+    digest = _faces_digest(manifest.split(split))
+    return digest is not None and mark.get("faces") == digest
 
 
-def _faces_digest(manifest: Manifest) -> str:
+def _faces_digest(manifest: Manifest) -> str | None:
+    """Of the pictures themselves; None where not all are known."""
     pictures = sorted(value for value in manifest.strings("sha256") if value is not None)
+    if len(pictures) < len(manifest) or not pictures:
+        return None
     return hashlib.sha256(b"".join(pictures)).hexdigest()
 
 

@@ -118,6 +118,7 @@ def with_fused_ages(part: Manifest) -> Manifest:
             "given_age_high": high,
             "age_low": np.where(held, low, ages),
             "age_high": np.where(held, high, ages),
+            "age_std": np.where(held, np.nan, part.numbers("moe_std")),
             "age_from": np.where(held, part.strings("age_from"), SOURCE).tolist(),
         }
     )

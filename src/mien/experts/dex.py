@@ -81,11 +81,11 @@ class Dex:
     def ask(self, images: Sequence[np.ndarray]) -> Answers:
         """See `Expert.ask`."""
         batch = torch.from_numpy(np.stack([resize(image, SIZE) for image in images])).to(self.device)
-        shares = self.network(prepared(batch, self.pixels)).double().softmax(1)
-        ages = torch.arange(AGES, dtype=torch.float64, device=shares.device)
+        shares = self.network(prepared(batch, self.pixels)).cpu().double().softmax(1)
+        ages = torch.arange(AGES, dtype=torch.float64)
         expected = shares @ ages
         variance = (shares * (ages - expected[:, None]) ** 2).sum(1)
-        return Answers(expected.cpu().numpy(), -variance.sqrt().cpu().numpy(), variance.cpu().numpy())
+        return Answers(expected.numpy(), -variance.sqrt().numpy(), variance.numpy())
 
 
 def build(architecture: str) -> nn.Module:

@@ -105,7 +105,7 @@ class MiVolo:
                 seen = [None if body is None else view(body, mirrored, 1.0) for body in bodies or [None] * len(faces)]
                 batch = torch.cat([batch, self._prepared(seen)], dim=1)
             # The age is the last output; genders, where they are there, come first.
-            ages.append(self.network(batch)[:, -1].double().cpu().numpy() * self.range + self.middle)
+            ages.append(self.network(batch)[:, -1].cpu().double().numpy() * self.range + self.middle)
         return np.stack(ages)
 
     def _prepared(self, images: Sequence[np.ndarray | None]) -> Tensor:

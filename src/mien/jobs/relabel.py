@@ -7,6 +7,7 @@ may join later. What is asked is kept; making it one is quick and done anew each
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -211,11 +212,14 @@ def write_labels(
         whole(files[0]) as table,
         whole(files[1]) as json,
         whole(files[2]) as csv,
-        whole(folder / REPLACED) as other,
         SlicesWriter(table, folder) as writer,
-        SlicesWriter(other, folder) as replaced,
         LabelFiles(json, csv, list(answered.jobs)) as labels,
+        ExitStack() as more,
     ):
+        # Opened only where it is wanted: an earlier one stays.
+        replaced = None
+        if replace:
+            replaced = more.enter_context(SlicesWriter(more.enter_context(whole(folder / REPLACED)), folder))
         for start, stop, answers, failed in answered.parts():
             given = answered.faces.slice(start, stop)
             given = Manifest(given.table.drop_columns(_old(given)), given.root, given.crop, given.path)
@@ -225,13 +229,11 @@ def write_labels(
             writer.write(part)
             labels.write(part)
             retention.add(part)
-            if replace:
+            if replaced is not None:
                 replaced.write(with_fused_ages(part))
             paths = given.strings("path")
             for expert, rows in failed.items():
                 failures[expert] += [{"path": paths[row - start], "reason": reason} for row, reason in rows]
-    if not replace:
-        (folder / REPLACED).unlink()
     retention.write(folder / f"{name}_moe_report.csv")
     found = {
         "faces": len(answered.faces),

@@ -78,7 +78,13 @@ class Elsewhere:
         fresh = self._worker is None
         if fresh:
             self._start()
-        self._pipe.send((list(items), first))
+        try:
+            self._pipe.send((list(items), first))
+        except OSError:  # it died while it had nothing to do
+            self.close()
+            self._start()
+            fresh = True
+            self._pipe.send((list(items), first))
         for _ in items:
             answer, value = self._answer(fresh)
             fresh = False

@@ -129,7 +129,9 @@ class Estimator(nn.Module):
 def weights_hash(estimator: Estimator) -> str:
     """sha256 over the weights and what decoding uses: two estimators with one hash answer alike."""
     crop = Crop(estimator.crop.template, estimator.crop.margin, estimator.input_size)
-    return fingerprint(estimator, {"crop": crop.to_dict(), "states": estimator.states})
+    model = {key: value for key, value in estimator.settings["model"].items() if key not in ("weights", "init")}
+    facts = {"crop": crop.to_dict(), "states": estimator.states, "model": model, "tasks": estimator.settings["tasks"]}
+    return fingerprint(estimator, facts)
 
 
 def fingerprint(network: nn.Module, facts: Mapping[str, Any]) -> str:

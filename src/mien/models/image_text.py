@@ -114,7 +114,7 @@ class ImageText:
                 inputs[key] = torch.cat([value, more.to(value.dtype)], dim=1)
         only_last = {"logits_to_keep": 1} if self._last else {}
         logits: Tensor = self.model(**inputs, use_cache=False, **only_last).logits[:, -1]
-        return logits.double().softmax(dim=1).cpu()
+        return logits.cpu().double().softmax(dim=1)
 
     @torch.inference_mode()
     def say(self, image: np.ndarray, question: str, count: int, tokens: int, seed: int) -> list[str]:

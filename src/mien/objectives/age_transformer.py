@@ -364,6 +364,7 @@ class AgeTransformerObjective(Objective):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.augment.p, self.collapsed = float(state["augment"]), int(state["collapsed"])
+        self._made = []
 
 
 def _decades(distance: Tensor) -> Tensor:

@@ -83,10 +83,10 @@ class Ageing:
             columns["cosine"] = (kept.unflatten(0, (len(faces), -1)) * given[:, None]).sum(dim=2)
         for name, values in columns.items():
             self.columns.setdefault(name, []).append(values.float().cpu().numpy())
-        both = torch.cat([pictures[:, None], aged], dim=1).double()
-        self._sums.append((both.sum(dim=0).cpu(), both.square().sum(dim=0).cpu(), len(faces)))
+        both = torch.cat([pictures[:, None], aged], dim=1).cpu().double()
+        self._sums.append((both.sum(dim=0), both.square().sum(dim=0), len(faces)))
         if len(self.strips) < self.shown:
-            self.strips += list(both[: self.shown - len(self.strips)].float().cpu().numpy())
+            self.strips += list(both[: self.shown - len(self.strips)].float().numpy())
 
     def column(self, name: str) -> np.ndarray:
         """What was gathered under a name, (N, ...)."""

@@ -30,10 +30,6 @@ class Objective(ABC):
     def start_epoch(self, epoch: int) -> None:
         """What changes as epochs pass: frozen parts, a curriculum. Called before each epoch, also on resuming."""
 
-    def cadence(self, player: str) -> int:
-        """The player moves at every so many steps."""
-        return 1
-
     def depths(self, player: str) -> list[list[str]]:
         """Names of the player's parameters at each depth, input first, for learning rates by depth."""
         return [[name for name, _ in self.players[player].named_parameters()]]
@@ -70,7 +66,7 @@ class Objective(ABC):
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Take back what `state_dict` gave, and forget what steps since then have gathered."""
 
     def figures(self) -> dict[str, Any]:
         """Matplotlib figures of the last validation, for TensorBoard."""

@@ -231,7 +231,7 @@ class BetaVaeObjective(Objective):
         terms: Terms = {"reconstruction": ((self._distance(decoded, pictures) * everyone).sum(), count)}
         rates = normal_rate(*posterior.identity)
         if "rate" in wanted:
-            terms["rate"] = (rates.sum(), count)
+            terms["rate"] = ((rates.sum(dim=1) * everyone).sum(), count)
         if "batch_rate" in wanted:
             rate = free_rate(rates, self.settings.free_bits)
             terms["batch_rate"] = (self._off_capacity(rate, step) * count, count)
@@ -247,7 +247,7 @@ class BetaVaeObjective(Objective):
         if not vae.settings.conditional:
             terms |= self._age_terms(posterior, age, everyone, step, wanted)
         if "guide" in wanted or "cycle" in wanted:
-            terms |= self._render_terms(batch.images, posterior, attributes, wanted)
+            terms |= self._render_terms(batch.images, posterior, attributes, everyone, wanted)
         return terms
 
     def _distance(self, decoded: Tensor, pictures: Tensor) -> Tensor:
@@ -305,7 +305,12 @@ class BetaVaeObjective(Objective):
         return terms
 
     def _render_terms(
-        self, images: Tensor, posterior: Posterior, attributes: Tensor | None, wanted: Mapping[str, float]
+        self,
+        images: Tensor,
+        posterior: Posterior,
+        attributes: Tensor | None,
+        everyone: Tensor,
+        wanted: Mapping[str, float],
     ) -> Terms:
         vae = self.vae
         count = max(1, round(self.settings.rendered * len(images)))
@@ -315,11 +320,12 @@ class BetaVaeObjective(Objective):
         known = None if attributes is None else attributes[:count]
         codes = vae.age_code(asked)[:, None]
         pictures = vae.render_codes(images[:count], z_age, codes, z_id, z_id, known).squeeze(1)
-        seen = asked.new_tensor(float(count))
+        seen, heavy = asked.new_tensor(float(count)), everyone[:count]
         terms: Terms = {}
         if self.judge is not None:
             self.judge.to(images.device).eval()
-            terms["guide"] = (_smooth((judged_ages(self.judge, pictures) - asked).abs() / 10).sum(), seen)
+            off = (judged_ages(self.judge, pictures) - asked).abs()
+            terms["guide"] = ((_smooth(off / 10) * heavy).sum(), seen)
         if "cycle" in wanted:
             # Fixed, lest encoder and decoder agree on a sign that no picture of a face bears.
             fixed = {name: parameter.detach() for name, parameter in vae.named_parameters()}
@@ -327,7 +333,7 @@ class BetaVaeObjective(Objective):
             spread = vae.settings.prior_years / UNIT
             apart = (again.identity[0] - z_id.detach()).square().sum(dim=1)
             aged = ((again.age[0] - codes[:, 0].detach()) / spread).square().sum(dim=1)
-            terms["cycle"] = (0.5 * (apart + aged).sum(), seen)
+            terms["cycle"] = (0.5 * ((apart + aged) * heavy).sum(), seen)
         return terms
 
     def _withheld(self, attributes: Tensor | None) -> Tensor | None:

@@ -55,8 +55,9 @@ class Tally:
             columns["rate_age"] = conditional_rate(*posterior.age, prior, spread).sum(dim=1)
         for name, values in columns.items():
             self.columns.setdefault(name, []).append(values.float().cpu().numpy())
-        self._sum = self._sum + pictures.double().sum(dim=0).cpu().numpy()
-        self._squares += float(pictures.double().square().sum())
+        exact = pictures.cpu().double()
+        self._sum = self._sum + exact.sum(dim=0).numpy()
+        self._squares += float(exact.square().sum())
         if len(self.strips) < self.shown:
             self._show(faces.images[: self.shown - len(self.strips)], pictures, decoded, attributes)
 

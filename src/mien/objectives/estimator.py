@@ -138,7 +138,7 @@ class EstimatorObjective(Objective):
                 for name in estimator.tasks
                 for term, (total, _) in estimator.task(name).losses(outputs[name], batch.labels[name]).items()
             ]
-            return torch.stack([part.float() for part in parts]).sum()
+            return torch.stack([part.float() for part in parts]).sum() if parts else images.sum() * 0
 
         return hardened(loss, batch.images, self.settings.harden, self.settings.harden_steps)
 
@@ -227,6 +227,7 @@ class EstimatorObjective(Objective):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._q = torch.tensor(state["q"], dtype=torch.float32)
+        self._seen = torch.zeros_like(self._seen)
 
 
 def _first_figure(task: Task) -> str:

@@ -71,9 +71,10 @@ class LandmarkerObjective(Objective):
         spread = spread / scale
         surprise = 2 * distance.detach() / spread + 2 * spread.log()
         count = known.sum()
+        heavy = torch.ones_like(distance[:, 0]) if batch.weights is None else batch.weights[known]
         return {
-            "landmarks/points": (distance.mean(dim=1).sum(), count),
-            "landmarks/spread": (surprise.mean(dim=1).sum(), count),
+            "landmarks/points": ((distance.mean(dim=1) * heavy).sum(), count),
+            "landmarks/spread": ((surprise.mean(dim=1) * heavy).sum(), count),
         }
 
     def validate(self, averages: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:

@@ -88,6 +88,7 @@ def train(
     players = objective.players
     for network in players.values():
         network.to(accelerator.device)
+        _make_alike(network)
     optimisers = {name: build_optimiser(net, objective.depths(name), optim) for name, net in players.items()}
     averages = {name: Average(net, training.average) for name, net in players.items()} if training.average else {}
     scaler = accelerator.scaler
@@ -103,22 +104,23 @@ def train(
         progress.skip(state.step)
         while state.epoch < training.epochs and not state.stopped:
             objective.start_epoch(state.epoch)
+            # A run killed while it was judged resumes behind its epoch's last step.
+            lr = _rate(optim, max(state.step - 1, 0), steps_per_epoch, training, state)
             started = time.monotonic()
             stream = batches.epoch(state.epoch, start=state.step_in_epoch * training.accumulate)
             while state.step_in_epoch < steps_per_epoch:
                 window = [next(stream).to(accelerator.device) for _ in range(training.accumulate)]
                 torch.manual_seed(hash((seed, state.step, rank)) & 0x7FFFFFFF)
-                lr = optim.lr * rate_at(optim, state.step, steps_per_epoch, training.epochs, state.plateau)
+                lr = _rate(optim, state.step, steps_per_epoch, training, state)
                 found: dict[str, tuple[float, float]] = {}
                 for name in players:
-                    if state.step % objective.cadence(name) == 0:
-                        set_rate(optimisers[name], lr)
-                        terms = _move(objective, name, optimisers[name], window, state.step, optim.clip, accelerator)
-                        found.update({f"{name}/{term}" if len(players) > 1 else term: v for term, v in terms.items()})
-                        if name in averages:
-                            averages[name].update(players[name])
+                    set_rate(optimisers[name], lr)
+                    terms = _move(objective, name, optimisers[name], window, state.step, optim.clip, accelerator)
+                    found.update({f"{name}/{term}" if len(players) > 1 else term: v for term, v in terms.items()})
+                    if name in averages:
+                        averages[name].update(players[name])
                 _check(found, window, state.step, folder, faces)
-                objective.after_step(lambda tensor: _reduce(tensor.to(accelerator.device)).to(tensor.device))
+                objective.after_step(lambda tensor: _reduce(tensor, accelerator.device))
 
                 # Keep account.
                 for term, (total_loss, count) in found.items():
@@ -137,6 +139,8 @@ def train(
             # The epoch is over: judge, record, save, perhaps stop.
             with accelerator.autocast():
                 figures = objective.validate({name: average.weights for name, average in averages.items()})
+            # Processes differ in what their normalisation has seen; one word counts, or some would stop and others not.
+            figures = _of_the_first(figures)
             better = state.judge(figures, objective.chooses[0])
             entry = state.close_epoch(figures, lr, time.monotonic() - started)
             state.plan(optim, training.stop_after, better)
@@ -155,20 +159,43 @@ def estimate(objective: Objective, batches: Batches, training: TrainingSettings,
     player = next(iter(objective.players))
     network = objective.players[player].to(accelerator.device)
     kept = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    remembered = objective.state_dict()
     objective.start_epoch(0)
     batch = next(batches.epoch(0)).to(accelerator.device)
     seconds = math.inf
     for _ in range(2):
+        _wait_for(accelerator.device)
         started = time.monotonic()
         with accelerator.autocast():
             terms = objective.losses(player, batch, 0)
         loss = sum((total for total, _ in terms.values()), torch.zeros((), device=accelerator.device))
         if loss.requires_grad:
             loss.backward()
+        _wait_for(accelerator.device)
         seconds = min(seconds, time.monotonic() - started)
     network.zero_grad(set_to_none=True)
     network.load_state_dict(kept)
+    objective.load_state_dict(remembered)
     return seconds * len(batches) * training.epochs * len(objective.players)
+
+
+def _wait_for(device: torch.device) -> None:
+    """Until the device has done what it was told to do."""
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
+
+
+def _rate(optim: OptimSettings, step: int, steps_per_epoch: int, training: TrainingSettings, state: Position) -> float:
+    return optim.lr * rate_at(optim, step, steps_per_epoch, training.epochs, state.plateau)
+
+
+def _of_the_first(figures: dict[str, float]) -> dict[str, float]:
+    """The figures that the first process found."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return figures
+    told = [figures]
+    dist.broadcast_object_list(told)
+    return told[0]
 
 
 def _move(
@@ -186,19 +213,22 @@ def _move(
     order = sorted(weights)
 
     # How many faces each term speaks of, everywhere.
-    local = torch.zeros(len(order), device=accelerator.device, dtype=torch.float64)
+    local = torch.zeros(len(order), dtype=torch.float64)
     for batch in window:
         counted = objective.counts(player, batch)
-        local += torch.tensor([counted.get(term, 0) for term in order], device=local.device, dtype=torch.float64)
-    counts = dict(zip(order, _reduce(local.clone()).tolist(), strict=True))
+        local += torch.tensor([counted.get(term, 0) for term in order], dtype=torch.float64)
+    counts = dict(zip(order, _reduce(local, accelerator.device).tolist(), strict=True))
 
     # Accumulate gradients.
-    sums = torch.zeros(len(order), device=accelerator.device, dtype=torch.float64)
+    sums = torch.zeros(len(order), dtype=torch.float64)
     for batch in window:
         with accelerator.autocast():
             terms = objective.losses(player, batch, step)
         parts = [weights[term] * terms[term][0] / counts[term] for term in order if term in terms and counts[term]]
-        sums += torch.stack([terms[t][0].detach().double() if t in terms else sums.new_zeros(()) for t in order])
+        present = [place for place, term in enumerate(order) if term in terms]
+        if present:
+            # Added up beside the device: Apple's has no double precision.
+            sums[present] += torch.stack([terms[order[place]][0].detach().float() for place in present]).cpu().double()
         if parts:
             loss = torch.stack([part.float() for part in parts]).sum()
             if loss.requires_grad:
@@ -209,7 +239,8 @@ def _move(
     if accelerator.scaler:
         accelerator.scaler.unscale_(optimiser)
     norm = float(nn.utils.clip_grad_norm_(network.parameters(), clip or math.inf))
-    found = {t: (v, counts[t]) for t, v in zip(order, _reduce(sums).tolist(), strict=True) if counts[t]}
+    totals = _reduce(sums, accelerator.device).tolist()
+    found = {term: (total, counts[term]) for term, total in zip(order, totals, strict=True) if counts[term]}
     if accelerator.scaler:
         # fp16 gradients overflow now and then by design; the scaler leaves such a step out and scales down.
         accelerator.scaler.step(optimiser)
@@ -222,10 +253,20 @@ def _move(
     return found
 
 
-def _reduce(tensor: Tensor) -> Tensor:
+def _make_alike(network: nn.Module) -> None:
+    """Give every process the first one's weights: what is fitted to faces before training, each fits to its own."""
     if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(tensor)
-    return tensor
+        for value in network.state_dict().values():
+            dist.broadcast(value, 0)
+
+
+def _reduce(tensor: Tensor, device: torch.device) -> Tensor:
+    """The sum over all processes, which talk from `device`; on the tensor's own device."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return tensor
+    shared = tensor.to(device, copy=True)
+    dist.all_reduce(shared)
+    return shared.to(tensor.device)
 
 
 def _share_gradients(network: nn.Module) -> None:

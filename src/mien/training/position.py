@@ -37,7 +37,8 @@ class Position:
         if name not in figures:
             raise MienError(f"objective.choose {name!r} is no figure of this run (known: {', '.join(sorted(figures))})")
         value = figures[name]
-        if self.best is None or (value < self.best if self.better_is_lower else value > self.best):
+        better = self.best is None or (value < self.best if self.better_is_lower else value > self.best)
+        if not self.history or (math.isfinite(value) and better):
             self.best = value if math.isfinite(value) else None
             self.stale = self.plateau_stale = 0
             return True

@@ -60,6 +60,8 @@ BAD_ROWS = {
     "age_low,age_high\n9,3": "age (9.0, 3.0) is not an interval within 0-120 years",
     "age_low,age_high\n9,": "one end of the age is missing; give age_low and age_high, or age",
     "valence,arousal\n2,0": "valence 2.0 is outside [-1, 1]",
+    "landmarks,age\n1 2 3,3": "landmarks '1 2 3' is no list of numbers as it should be; CSV holds none",
+    "expression_votes,age\n1 2,3": "expression_votes '1 2' is no list of numbers as it should be; CSV holds none",
     "split,age\ntraining,3": "split 'training' is none of train, select, val, test",
 }
 
@@ -127,6 +129,21 @@ def test_a_name_that_two_pictures_bear_needs_its_folder(pack, tmp_path):
     assert rejected == {
         "x.jpg": "labels.csv line 2: no such picture",
         "a/x.jpg": "labels.csv does not name it",
+    }
+
+
+def test_a_row_of_another_picture_says_nothing_of_its_namesake(pack, tmp_path):
+    path = pack("folder", {"val/1.jpg": b"", "val/2.jpg": b"", "val/3.jpg": b""})
+    rows = "train/1.jpg,70\nval/1.jpg,5\ntrain/2.jpg,71\ntest/2.jpg,72\nelsewhere/3.jpg,30\n"
+    (tmp_path / "labels.csv").write_text("path,age\n" + rows)
+    faces, rejected = read(path, tmp_path / "labels.csv")
+    # 1.jpg is named fully by another row, 2.jpg could be either of two, 3.jpg is the only one of its name.
+    assert {name: face.age for name, face in faces.items()} == {"val/1.jpg": (5, 5), "val/3.jpg": (30, 30)}
+    assert rejected == {
+        "train/1.jpg": "labels.csv line 2: no such picture",
+        "train/2.jpg": "labels.csv line 4: no such picture",
+        "test/2.jpg": "labels.csv line 5: no such picture",
+        "val/2.jpg": "labels.csv does not name it",
     }
 
 

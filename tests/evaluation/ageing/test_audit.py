@@ -249,3 +249,32 @@ def test_a_damaged_pass_is_made_anew_or_is_whole(tmp_path: Path, where: int, byt
     found = kept(file, {"a": 1}, lambda: {"x": np.arange(40.0)})
     assert found["x"].tolist() == list(range(40))
     assert kept(file, {"a": 2}, lambda: {"x": np.ones(1)})["x"].tolist() == [1]
+
+
+def test_real_faces_and_means_are_of_others_than_the_judged(
+    manifest: Manifest, judges: Judges, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = manifest.split("val")
+    groups = np.where(np.arange(len(part)) % 3 == 0, np.arange(len(part)) // 6, -1)
+    given = Manifest(part.table, part.root, part.crop).with_columns({"group": groups.astype(np.int64)})
+    given = given.with_columns({"split": ["val"] * len(given)})
+    looked: list[Manifest] = []
+    true = mien.evaluation.ageing.audit.look_at
+    monkeypatch.setattr(
+        mien.evaluation.ageing.audit, "look_at", lambda faces, *rest: looked.append(faces) or true(faces, *rest)
+    )
+    means: list[Manifest] = []
+    mean = mien.evaluation.ageing.audit.mean_faces
+    monkeypatch.setattr(
+        mien.evaluation.ageing.audit, "mean_faces", lambda faces, *rest: means.append(faces) or mean(faces, *rest)
+    )
+    audit(given, judges, tmp_path, Redder(off=3.0), count=12)
+    judged, real = looked[0], looked[-1]
+    chosen = set(judged.strings("path"))
+    assert len(looked) >= 2
+    assert len(means) == 1
+    number = dict(zip(given.strings("path"), given.groups(), strict=True))
+    taken = {number[path] for path in chosen}
+    for others in (real, means[0]):
+        assert len(others) > 0
+        assert not taken & {number[path] for path in others.strings("path")}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mien.data.manifest import Manifest
+from mien.errors import MienError
 from mien.evaluation.ageing.realism import realism
 from mien.evaluation.ageing.verification import GAPS, fit_thresholds, gap_of, pairs_of
 from mien.faces import Crop, Face
@@ -25,6 +26,12 @@ def people() -> tuple[Manifest, np.ndarray]:
     faces.append(Face("alone.jpg", person="p0"))  # of no known age
     embeddings = rng.normal(size=(40, 16))[who] + rng.normal(0, 0.7, (len(who), 16))
     return Manifest.from_faces(faces, ".", Crop("chip")), embeddings
+
+
+def test_one_person_alone_gives_no_threshold() -> None:
+    faces = [Face(f"{i}.jpg", age=(20.0, 20.0), person="p") for i in range(3)]
+    with pytest.raises(MienError, match="names only p: thresholds need pairs of different persons"):
+        pairs_of(Manifest.from_faces(faces, ".", Crop("chip")))
 
 
 def test_gaps_are_found_by_their_ends() -> None:

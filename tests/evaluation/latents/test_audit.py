@@ -22,7 +22,7 @@ from mien.evaluation.latents.audit import evaluate_latents
 from mien.evaluation.latents.coders import coders, rebuilt_figures
 from mien.evaluation.latents.codes import code_faces, factors
 from mien.evaluation.latents.disentanglement import age_probes, separation
-from mien.evaluation.latents.shifts import judge_shifts
+from mien.evaluation.latents.shifts import _numbered, judge_shifts
 from mien.evaluation.latents.smoothness import AGES, judge_smoothness, spearman
 from mien.faces import Crop
 from mien.metrics.bootstrap import Bootstrap
@@ -213,3 +213,9 @@ def test_other_crops_and_other_weights_are_refused(drawn: Path, tmp_path: Path) 
     torch.save({"weight": torch.zeros(8)}, tmp_path / "other.pt")
     with pytest.raises(MienError, match="expected MobileFaceNet with its embedding"):
         load_identity(tmp_path / "other.pt")
+
+
+def test_faces_without_a_name_are_all_different_persons() -> None:
+    numbers = _numbered(np.array(["ann", None, "ben", None, "ann"], dtype=object))
+    assert numbers[0] == numbers[4]
+    assert len(set(numbers.tolist())) == 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -66,18 +66,27 @@ class FolderSource(Source):
             return
         rows = read_table(self.labels)
         _check_columns(rows)
-        yield from matched(rows, "path", Finder(names), names, face_of, f"{rows.name} does not name it")
+        finder = Finder(names, (str(row.get("path") or "") for row in rows))
+        yield from matched(rows, "path", finder, names, face_of, f"{rows.name} does not name it")
 
 
 class Finder:
-    """Finds a picture by the path a file of labels gives: in any case, either separator, or a unique name."""
+    """Finds a picture by the path a file of labels gives: in any case, either separator, or by the file's name alone.
 
-    def __init__(self, names: list[str]) -> None:
+    The name alone decides only where one picture has it, no other of the `asked` paths names that picture fully, and no
+    two different ones are left to share it: `train/1.jpg` says nothing of `val/1.jpg`.
+    """
+
+    def __init__(self, names: list[str], asked: Iterable[str]) -> None:
         self._exact = set(names)
         self._folded = index_by(names, _fold)
         count = Counter(last_part(name).casefold() for name in names)
         lone = (name for name in names if count[last_part(name).casefold()] == 1)
         self._last = index_by(lone, lambda name: last_part(name).casefold())
+        wanted = {_fold(path) for path in asked}
+        sure = {self._folded[path] for path in wanted if path in self._folded}
+        left = Counter(last_part(path).casefold() for path in wanted if path not in self._folded)
+        self._last = {last: name for last, name in self._last.items() if name not in sure and left[last] == 1}
 
     def __call__(self, path: str) -> str | None:
         """The picture's own name, or None."""
@@ -105,7 +114,7 @@ def face_of(name: str, row: Row) -> Face:
     for column in ("person", "split"):
         values[column] = None if row.get(column) is None else str(row.get(column))
     if row.get("landmarks") is not None:
-        values["landmarks"] = np.array(row.get("landmarks"), dtype=np.float32).reshape(-1, 2)
+        values["landmarks"] = _list("landmarks", row.get("landmarks"), (-1, 2))
     known = {"path", "landmarks", *FOUND, *NUMBERS, *VOTE_COLUMNS, *values}
     extra = {column: value for column, value in row.values.items() if column not in known}
     if values["race"] is None and values["race7"] is not None:
@@ -120,9 +129,16 @@ def face_of(name: str, row: Row) -> Face:
 def _votes(row: Row) -> np.ndarray | None:
     """The votes of a row, (10,): ten columns, an empty cell being 0, or a list of ten; None where there are none."""
     if row.get("expression_votes") is not None:
-        return np.array(row.get("expression_votes"), dtype=np.float32)
+        return _list("expression_votes", row.get("expression_votes"), (-1,))
     votes = [_number(column, row.get(column)) for column in VOTE_COLUMNS]
     return None if all(vote is None for vote in votes) else np.array([vote or 0.0 for vote in votes], np.float32)
+
+
+def _list(column: str, value: Any, size: tuple[int, ...]) -> np.ndarray:
+    try:
+        return np.array(value, dtype=np.float32).reshape(size)
+    except (ValueError, TypeError):
+        raise MienError(f"{column} {str(value)[:40]!r} is no list of numbers as it should be; CSV holds none") from None
 
 
 def _number(column: str, value: Any) -> float | None:

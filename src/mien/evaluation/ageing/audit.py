@@ -80,7 +80,8 @@ def audit_ageing(
         one.check(part)
         available &= one.available(part, asked)
     part = part.where(available)
-    sample = part.take(balanced(part, count, seed))
+    chosen, groups = balanced(part, count, seed), part.groups()
+    sample, others = part.take(chosen), part.where(~np.isin(groups, groups[chosen]))
     about: dict[str, Any] = {"judges": judges.facts(), "side": side}
     seen = kept(folder / "given.npz", about | {"faces": sample.hash}, lambda: look_at(sample, side, judges, device))
     rows, rejected = seen.pop("row"), {str(row): str(why) for row, why in seen.pop("rejected")}
@@ -89,7 +90,7 @@ def audit_ageing(
     boot = Bootstrap(faces.manifest.groups(), resamples, seed)
 
     notes = list(remarks)
-    truth, teaching = _truth(faces, notes), _teaching(manifest, split, part, faces)
+    truth, teaching = _truth(faces, notes), _teaching(manifest, split, others)
     everyone = named([*shown, *_trivial(faces, teaching, asked, folder, device, notes)])
     strips = balanced(faces.manifest, STRIPS, seed)
     passes = {}
@@ -103,11 +104,11 @@ def audit_ageing(
     )
     if why:
         notes.append(why)
-    real = _real_faces(part, faces, asked, seed)
-    others: Arrays = {}
+    real = _real_faces(others, asked, seed)
+    known: Arrays = {}
     if len(real):
-        others = kept(folder / "real.npz", about | {"faces": real.hash}, lambda: look_at(real, side, judges, device))
-        real = real.take(others["row"])
+        known = kept(folder / "real.npz", about | {"faces": real.hash}, lambda: look_at(real, side, judges, device))
+        real = real.take(known["row"])
     each = {
         name: per_face(values_of(one, faces, asked, verification), one, faces, asked, counted)
         for name, one in passes.items()
@@ -130,13 +131,13 @@ def audit_ageing(
             **about,
         },
         "judge": _judge(faces, boot),
-        "real": _judged_real(real, others, asked, resamples, seed),
+        "real": _judged_real(real, known, asked, resamples, seed),
         "verification": None if verification is None else verification.about,
         "renderers": {},
     }
     for name, one in everyone.items():
         found = judge_renders(passes[name], faces, asked, counted, verification, boot)
-        found["realism"] = _realism(passes[name], others, real, asked, boot, seed)
+        found["realism"] = _realism(passes[name], known, real, asked, boot, seed)
         cost = {key: float(passes[name][key]) for key in ("ms", "mib")}
         versus = compared(each[first], each[name], boot) if name != first else None
         result["renderers"][name] = describe(one) | {"cost": cost} | found | {"first_less_this": versus}
@@ -198,11 +199,10 @@ def _truth(faces: Faces, notes: list[str]) -> Truth | None:
         return None
 
 
-def _teaching(manifest: Manifest, split: str, part: Manifest, faces: Faces) -> Manifest | None:
-    """The faces of which mean faces are made: the split train, or those of the split that are not judged."""
+def _teaching(manifest: Manifest, split: str, others: Manifest) -> Manifest | None:
+    """The faces of which mean faces are made: the split train, or the `others` of the split, which are not judged."""
     if split not in ("train", "all") and (manifest.strings("split") == "train").any():
         return manifest.split("train")
-    others = part.where(~np.isin(part.groups(), faces.manifest.groups()))
     return others if len(others) else None
 
 
@@ -241,9 +241,8 @@ def _verification(
     return fitted, ""
 
 
-def _real_faces(part: Manifest, faces: Faces, asked: np.ndarray, seed: int) -> Manifest:
-    """Faces of the split that are not judged, at most `REAL` of each age asked for."""
-    others = part.where(~np.isin(part.groups(), faces.manifest.groups()))
+def _real_faces(others: Manifest, asked: np.ndarray, seed: int) -> Manifest:
+    """Of the faces that are not judged at most `REAL` of each age asked for."""
     ages, rng = middle_age(others), np.random.default_rng(seed)
     limits = ageing.bands(asked)
     rows = [rng.permutation(np.flatnonzero((ages >= low) & (ages < high)))[:REAL] for low, high in limits]

@@ -44,7 +44,7 @@ def pairs_of(manifest: Manifest) -> Manifest:
     """The faces of a manifest of which person and age are known, at most `FACES`, whole persons.
 
     Raises:
-        MienError: nobody is shown twice.
+        MienError: nobody is shown twice, or nobody else is there.
     """
     persons = manifest.strings("person").astype(str)
     known = manifest.where(~np.isnan(middle_age(manifest)) & (persons != "None"))
@@ -53,6 +53,11 @@ def pairs_of(manifest: Manifest) -> Manifest:
         raise MienError(
             f"{manifest.path or 'the manifest'} shows nobody twice: no pair of one person to fit a threshold on; "
             "name a manifest with persons, such as FG-NET's, with --pairs"
+        )
+    if len(names) < 2:
+        raise MienError(
+            f"{manifest.path or 'the manifest'} names only {names[0]}: thresholds need pairs of different persons too; "
+            "name a manifest with more persons, such as FG-NET's, with --pairs"
         )
     order = np.random.default_rng(0).permutation(len(names))
     drawn = order[np.cumsum(counts[order]) <= max(FACES, int(counts.max()))]

@@ -73,7 +73,7 @@ def judge_shifts(
         result["same_person"] = same_person(pairs or judged, asker, boot.resamples)
     line = nn.functional.normalize(vae.direction.detach().float(), dim=0).cpu().numpy()
     where = learnt.manifest
-    persons = where.strings("person")
+    persons = _numbered(where.strings("person")) if where.has("person") else None
     for method in METHODS:
         try:
             change = shift(
@@ -82,7 +82,7 @@ def judge_shifts(
                 learnt.ages,
                 where.codes("gender"),
                 where.codes("race"),
-                np.unique(persons.astype(str), return_inverse=True)[1] if where.has("person") else None,
+                persons,
                 line=line,
             )
         except MienError as error:
@@ -91,6 +91,14 @@ def judge_shifts(
         older, younger = (asker.ask(_shifted(vae, judged, rows, years, change, device)) for years in (YEARS, -YEARS))
         result["routes"][method] = _figures(plain, older, younger, boot, rows)
     return result
+
+
+def _numbered(names: np.ndarray) -> np.ndarray:
+    """A number for each name, and for each face without one a number of its own."""
+    numbers = np.unique(names.astype(str), return_inverse=True)[1].astype(np.int64)
+    unnamed = np.array([name is None for name in names])
+    numbers[unnamed] = len(numbers) + np.arange(unnamed.sum())
+    return numbers
 
 
 def same_person(faces: Coded, asker: _Asker, resamples: int) -> dict[str, Any]:

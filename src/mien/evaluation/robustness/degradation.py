@@ -168,7 +168,7 @@ def judge_task(
             result["summary"][part] = _sum_up(measure, drawn, against, names, list(mine.cells), n)
     drops = {by: _group_drops(measure, parts, list(mine.cells)) for by, parts in groups.items()}
     result["groups"] = {
-        by: {group: _group_entry(measure, parts[group], drops[by].get(group), list(mine.cells)) for group in parts}
+        by: {group: _group_entry(parts[group], drops[by].get(group), list(mine.cells)) for group in parts}
         for by, parts in groups.items()
     }
     result["worst_group"] = {by: worst for by in drops if (worst := _worst({by: drops[by]})) is not None}
@@ -316,9 +316,7 @@ def _group_drops(
     }
 
 
-def _group_entry(
-    measure: Measure, part: tuple[int, Drawn], drop: dict[str, Any] | None, cells: Sequence[Cell]
-) -> dict[str, Any]:
+def _group_entry(part: tuple[int, Drawn], drop: dict[str, Any] | None, cells: Sequence[Cell]) -> dict[str, Any]:
     n, drawn = part
     if drop is None:
         return {"n": n, "suppressed": True}
