@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -161,6 +164,50 @@ def test_a_run_killed_while_it_is_judged_goes_on(tmp_path) -> None:
     assert same(whole.net, run(tmp_path / "broken", Mortal(), resume=True, save_every=2).net)
     one, other = (json.loads((tmp_path / name / "history.json").read_text()) for name in ("whole", "broken"))
     assert [entry["lr"] for entry in one] == [entry["lr"] for entry in other]
+
+
+#: What each of two processes runs: other weights, and a figure of which only the first one's gets better.
+APART = """
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.training.test_loop import Lines, run
+
+class Apart(Lines):
+    def validate(self, averages):
+        self.seen = getattr(self, "seen", 0) + 1
+        return {"error": float(-self.seen if RANK == 0 else self.seen)}
+
+from accelerate import Accelerator
+RANK = Accelerator(cpu=True).process_index
+made = Apart()
+with torch.no_grad():
+    for parameter in made.net.parameters():
+        parameter.add_(RANK)
+run(Path(sys.argv[1]), made, epochs=3, stop_after=1)
+torch.save(made.net.state_dict(), f"{sys.argv[1]}/{RANK}.pt")
+"""
+
+
+def test_processes_start_from_the_first_ones_weights_and_stop_by_its_word(tmp_path) -> None:
+    (tmp_path / "apart.py").write_text(APART)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"),
+            *("--standalone", str(tmp_path / "apart.py"), str(tmp_path)),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+    assert len(json.loads((tmp_path / "history.json").read_text())) == 3
 
 
 def test_a_figure_that_is_no_number_is_the_best_only_if_it_is_the_first() -> None:
