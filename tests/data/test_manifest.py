@@ -16,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mien.data.manifest import Manifest, shared_root
+from mien.data.columns import shared_root
+from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.faces import EXPRESSIONS, GENDERS, RACES, SPLITS, Crop, Face
 

@@ -1,7 +1,10 @@
-"""Python and numpy values as the Arrow columns of a manifest."""
+"""Python and numpy values as the Arrow columns of a manifest, and what several manifests need to become one."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mien.data.schema import ENHANCED, LISTS, TYPES, WORDS
+from mien.errors import MienError
 
 
 def typed_array(values: list[Any], kind: pa.DataType) -> pa.Array:
@@ -59,3 +63,36 @@ def moved(table: pa.Table, below: str) -> pa.Table:
     higher = pc.binary_join_element_wise(below, archive, "/")
     table = table.set_column(table.column_names.index("path"), "path", paths)
     return table.set_column(table.column_names.index("archive"), "archive", higher.dictionary_encode())
+
+
+def shared_root(folders: Sequence[Path]) -> Path:
+    """The innermost folder that holds all of them.
+
+    Raises:
+        MienError: there is none, as on two drives of Windows.
+    """
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError:
+        listed = ", ".join(map(str, folders))
+        raise MienError(f"{listed} lie in no folder together; bring them to one drive") from None
+
+
+def alike(tables: list[pa.Table]) -> list[pa.Table]:
+    """Tables whose columns beyond mien's own, where they differ in type beyond what can be widened, are all text."""
+    try:
+        pa.unify_schemas([table.schema for table in tables], promote_options="permissive")
+    except pa.ArrowTypeError:
+        pass
+    else:
+        return tables
+    for name in {name for table in tables for name in table.column_names}:
+        having = [table.schema.field(name) for table in tables if name in table.column_names]
+        try:
+            pa.unify_schemas([pa.schema([field]) for field in having], promote_options="permissive")
+        except pa.ArrowTypeError:
+            for place, table in enumerate(tables):
+                if name in table.column_names:
+                    column = table.column_names.index(name)
+                    tables[place] = table.set_column(column, name, pc.cast(table[name], pa.string()))
+    return tables

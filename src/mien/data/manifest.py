@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mien.data.columns import column_of, extra_array, moved, typed_array
+from mien.data.columns import alike, column_of, extra_array, moved, shared_root, typed_array
 from mien.data.pictures import Pictures
 from mien.data.schema import ENHANCED_HASH, LABELS, LISTS, TRACED, TYPES, WORDS, check
 from mien.errors import MienError, unknown
@@ -319,41 +319,8 @@ class Manifest:
             tables.append(table)
         same_size = len({manifest.crop.size for manifest in manifests}) == 1
         crop = Crop(first.crop.template, first.crop.margin, first.crop.size if same_size else 0)
-        table = pa.concat_tables(_alike(tables), promote_options="permissive").unify_dictionaries()
+        table = pa.concat_tables(alike(tables), promote_options="permissive").unify_dictionaries()
         return cls(check(table, "the joined manifest"), root, crop)
-
-
-def shared_root(folders: Sequence[Path]) -> Path:
-    """The innermost folder that holds all of them.
-
-    Raises:
-        MienError: there is none, as on two drives of Windows.
-    """
-    try:
-        return Path(os.path.commonpath(folders))
-    except ValueError:
-        listed = ", ".join(map(str, folders))
-        raise MienError(f"{listed} lie in no folder together; bring them to one drive") from None
-
-
-def _alike(tables: list[pa.Table]) -> list[pa.Table]:
-    """Tables whose columns beyond mien's own, where they differ in type beyond what can be widened, are all text."""
-    try:
-        pa.unify_schemas([table.schema for table in tables], promote_options="permissive")
-    except pa.ArrowTypeError:
-        pass
-    else:
-        return tables
-    for name in {name for table in tables for name in table.column_names}:
-        having = [table.schema.field(name) for table in tables if name in table.column_names]
-        try:
-            pa.unify_schemas([pa.schema([field]) for field in having], promote_options="permissive")
-        except pa.ArrowTypeError:
-            for place, table in enumerate(tables):
-                if name in table.column_names:
-                    column = table.column_names.index(name)
-                    tables[place] = table.set_column(column, name, pc.cast(table[name], pa.string()))
-    return tables
 
 
 def content_hash(count: int, parts: Callable[[Sequence[str]], Iterable[Manifest]]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mien.data.columns import moved
-from mien.data.manifest import Manifest, shared_root
+from mien.data.columns import moved, shared_root
+from mien.data.manifest import Manifest
 from mien.data.schema import ENHANCED, ENHANCED_HASH
 
 
