@@ -17,8 +17,8 @@ import time
 
 import torch
 
-from mien.evaluation.ageing.memory import peak
 from mien.faces import Crop
+from mien.memory import peak
 from mien.models.age_transformer import ANCHORS, AgeTransformer, AgeTransformerSettings
 
 #: The width that each size deserves.
