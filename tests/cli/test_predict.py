@@ -33,6 +33,7 @@ class Grey(nn.Module):
         self.states: dict[str, Any] = {"age": {"conformal": {}}}
         self.crop, self.input_size, self.name = Crop("chip"), 32, "grey"
         self.branch = None
+        self.settings: dict[str, Any] = {}
 
     def predict(self, images: Any) -> dict[str, np.ndarray]:
         age = images.float().mean(dim=(1, 2, 3)).numpy() / 2.55

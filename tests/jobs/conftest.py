@@ -23,6 +23,7 @@ class BrightnessModel(nn.Module):
         self.states: dict[str, Any] = {"age": {"conformal": {}}} if intervals else {}
         self.crop = Crop("chip")
         self.branch = None
+        self.settings: dict[str, Any] = {}
         self.input_size = 32
         self.name = "brightness"
         self.batches: list[int] = []

@@ -129,8 +129,9 @@ class Estimator(nn.Module):
 def weights_hash(estimator: Estimator) -> str:
     """sha256 over the weights and what decoding uses: two estimators with one hash answer alike."""
     crop = Crop(estimator.crop.template, estimator.crop.margin, estimator.input_size)
-    model = {key: value for key, value in estimator.settings["model"].items() if key not in ("weights", "init")}
-    facts = {"crop": crop.to_dict(), "states": estimator.states, "model": model, "tasks": estimator.settings["tasks"]}
+    built = estimator.settings  # empty for one that was put together by hand
+    model = {key: value for key, value in built.get("model", {}).items() if key not in ("weights", "init")}
+    facts = {"crop": crop.to_dict(), "states": estimator.states, "model": model, "tasks": built.get("tasks", {})}
     return fingerprint(estimator, facts)
 
 
