@@ -3,8 +3,9 @@
     python benchmarks/ablations.py FACES --weights mobilefacenet.safetensors -o FOLDER [--only NAME ...] [--more ...]
 
 Every run learns from the same training faces (`--count` of them, drawn once) for the same number of epochs, from the
-same seed, and is judged on all of `val`. Differences are paired, change minus base, with 95 % bootstrap intervals.
-A finished run is not done again, so the command may be interrupted; it ends by writing FOLDER/ablations.md.
+same seed, and is judged on all of `val`; ways to decode are tried on the base. Differences are paired, change minus
+base, with 95 % bootstrap intervals. A finished run is not done again, so the command may be interrupted, and several
+may share a folder with `--only`; it ends by writing FOLDER/ablations.md.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mien.data.manifest import Manifest
 from mien.evaluation.compare import compare
-from mien.evaluation.evaluate import evaluate_model
+from mien.evaluation.evaluate import calibrate, evaluate_model
 from mien.evaluation.predictions import Predictions
 from mien.files import write_text
 from mien.models.checkpoint import load_estimator
 from mien.report.numbers import share, years
+from mien.tasks.age import AgeTask
 from mien.training.recipe import load_recipe
 from mien.training.run import train_run
 
@@ -57,6 +60,15 @@ CHANGES: dict[str, list[str]] = {
     "no averaged weights": ["training.average=null"],
 }
 
+#: What the base says when its outputs are turned into an age otherwise; nothing is trained for these.
+DECODINGS: dict[str, dict[str, Any]] = {
+    "decoding: mean": {"decode": "mean"},
+    "decoding: argmax": {"decode": "argmax"},
+    "blend: the distribution alone": {"fit_blend": False, "blend": 1.0},
+    "blend: 60/40": {"fit_blend": False, "blend": 0.6},
+    "blend: the regression alone": {"fit_blend": False, "blend": 0.0},
+}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -72,6 +84,8 @@ def main() -> None:
     small = _small(given.faces, given.count, given.out / "faces")
     changes = {name: CHANGES[name] for name in (given.only or CHANGES)}
     runs = {name: _run(given, name, small, settings) for name, settings in changes.items()}
+    if "base" in runs:
+        runs |= {name: _decoded(given.out, runs["base"], name, small, change) for name, change in DECODINGS.items()}
     for extra in given.more:
         joined = _joined(small, extra, given.out / f"faces-{extra.name}")
         runs[f"more data: {extra.name}"] = _run(given, f"more data: {extra.name}", joined, [], judge=small)
@@ -97,8 +111,25 @@ def _joined(small: Path, extra: Path, folder: Path) -> Path:
     return folder
 
 
+def _folder(out: Path, name: str) -> Path:
+    return out / "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
+def _decoded(out: Path, base: Path, name: str, faces: Path, change: dict[str, Any]) -> Path:
+    """The base judged with another way to decode."""
+    folder = _folder(out, name)
+    if not (folder / "metrics.val.json").is_file():
+        estimator, manifest = load_estimator(base), Manifest.open(faces)
+        task = estimator.task("age")
+        assert isinstance(task, AgeTask)
+        task.options = task.options.model_copy(update=change)
+        raw = calibrate(estimator, manifest)
+        evaluate_model(estimator, manifest, "val", folder, raw=raw)
+    return folder
+
+
 def _run(given: argparse.Namespace, name: str, faces: Path, settings: list[str], judge: Path | None = None) -> Path:
-    run = given.out / "".join(letter if letter.isalnum() else "-" for letter in name)
+    run = _folder(given.out, name)
     if not (run / "metrics.val.json").is_file():
         print(f"--- {name}", flush=True)
         overrides = [

@@ -6,18 +6,20 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mien.tasks.calibrate import (
-    MIN_SCALE,
-    conformal_half_width,
-    fit_blend,
-    fit_conformal,
-    fit_scale,
-    fit_temperature,
-    scale_of,
-)
+from mien.tasks import calibrate
+from mien.tasks.calibrate import MIN_SCALE, fit_blend, fit_conformal, fit_scale, fit_temperature, interpolated
+
+
+def conformal_half_width(conformal: dict, age: np.ndarray, std: np.ndarray) -> np.ndarray:
+    return calibrate.conformal_half_width(conformal, torch.from_numpy(age), torch.from_numpy(std)).numpy()
+
+
+def scale_of(scale: dict, age: np.ndarray, std: np.ndarray) -> np.ndarray:
+    return calibrate.scale_of(scale, torch.from_numpy(age), torch.from_numpy(std)).numpy()
 
 
 @settings(deadline=None, max_examples=100)
@@ -112,3 +114,16 @@ def test_perfect_faces_keep_a_floor() -> None:
     age = np.linspace(0, 90, 200)
     conformal = fit_conformal(age, np.full(200, 0.3), age)
     assert np.isfinite(conformal_half_width(conformal, age, np.full(200, 0.3))).all()
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.tuples(st.integers(-3, 3), st.floats(-9, 9)), min_size=1, max_size=8),
+    st.lists(st.floats(-5, 5) | st.integers(-4, 4) | st.just(math.nan), max_size=20),
+)
+def test_interpolation_is_numpys_to_the_bit(table: list[tuple[int, float]], x: list[float]) -> None:
+    knots, values = [float(knot) for knot, _ in sorted(table)], [value for _, value in table]  # knots may coincide
+    found = interpolated(torch.tensor(x, dtype=torch.float64), knots, values).numpy()
+    expected = np.interp(np.array(x, np.float64), knots, values)
+    # numpy takes NaN for a number where there is one knot alone.
+    np.testing.assert_array_equal(found, np.where(np.isnan(x), np.nan, expected))

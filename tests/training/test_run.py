@@ -188,6 +188,17 @@ def test_a_folder_with_another_run_is_left_alone(unjudged: Path, tmp_path: Path)
     assert (run / "config_used.json").read_bytes() == before
 
 
+def test_a_run_older_than_a_setting_is_resumed_at_its_default(unjudged: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train_run(recipe(unjudged, "training.epochs=1"), run, show=False)
+    config = json.loads((run / "config_used.json").read_text())
+    del config["model"]["beside"]
+    (run / "config_used.json").write_text(json.dumps(config))
+    train_run(recipe(unjudged, "training.epochs=1"), run, resume=True, show=False)
+    with pytest.raises(MienError, match=r"these differ from the run's config_used\.json: model\.beside"):
+        train_run(recipe(unjudged, "training.epochs=1", "model.beside=[{backbone: test_resnet}]"), run, resume=True)
+
+
 def test_faces_in_another_crop_are_refused_with_the_way_to_convert(unjudged: Path, tmp_path: Path) -> None:
     train_run(recipe(unjudged, "training.epochs=1"), tmp_path / "first", show=False)
     manifest = Manifest.open(unjudged)

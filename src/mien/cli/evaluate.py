@@ -59,7 +59,7 @@ def evaluate(
     if json:
         print_json(result.metrics)
         return
-    _print_table(result.metrics)
+    print_figures(result.metrics)
     unread = len(result.metrics["about"]["rejected"])
     if unread:
         say(f"{unread:,} pictures could not be read; metrics.{split}.json lists them with the reason")
@@ -80,7 +80,8 @@ def faces_of(faces: Path | None, run: Path | None) -> Manifest:
     return open_faces(load_recipe(run / CONFIG))
 
 
-def _print_table(metrics: dict[str, Any]) -> None:
+def print_figures(metrics: dict[str, Any]) -> None:
+    """The main figures of an evaluation as a table, and what it found of groups."""
     from mien.cli.console import table
     from mien.report.affect import ROWS, is_continuous
     from mien.report.evaluation import CLASS_ROWS

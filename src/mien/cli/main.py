@@ -11,7 +11,9 @@ from mien.cli.console import one_line_errors
 from mien.cli.demo import demo
 from mien.cli.enhance import enhance
 from mien.cli.evaluate import evaluate
+from mien.cli.export import export
 from mien.cli.inspect import inspect
+from mien.cli.join import join
 from mien.cli.labels import labels
 from mien.cli.latents import latents
 from mien.cli.models import models
@@ -28,6 +30,7 @@ COMMANDS = (
     inspect,
     train,
     sweep,
+    join,
     evaluate,
     audit,
     compare,
@@ -39,6 +42,7 @@ COMMANDS = (
     render,
     latents,
     models,
+    export,
     demo,
 )
 

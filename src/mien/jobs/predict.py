@@ -56,11 +56,6 @@ class Model:
         self.teller: dict[str, Estimator] = dict.fromkeys(estimator.tasks, estimator)
         for one in self.beside:
             require_view(self.crop, _seen_by(one), f"what {estimator.name} is shown")
-            if one.input_size != estimator.input_size:
-                raise MienError(
-                    f"{estimator.name} sees faces of {estimator.input_size} px, {one.name} of {one.input_size}: "
-                    "together they must see the same; ask one after the other"
-                )
             new = [task for task in one.tasks if task not in self.teller]
             if not new:
                 raise MienError(f"{one.name} learnt {', '.join(one.tasks)}, which others tell already; leave it out")
@@ -82,8 +77,9 @@ class Model:
 
     @property
     def crop(self) -> Crop:
-        """The crop that the model sees, at its input size."""
-        return _seen_by(self.estimator)
+        """The crop that the model sees, at the largest input size; estimators of a smaller one shrink it."""
+        size = max(one.input_size for one in (self.estimator, *self.beside))
+        return Crop(self.estimator.crop.template, self.estimator.crop.margin, size)
 
     def hash(self) -> str:
         """sha256 over the weights and what decoding uses: two models with one hash answer alike."""

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
 from mien.data.align import crop_face, crop_matrix, require_view
 from mien.data.detect import Detection, Detector, build_detector
@@ -30,8 +29,7 @@ from mien.jobs.prediction import NO_FACE
 from mien.jobs.stream import Done, Loaded, stream
 from mien.jobs.strips import grid, save_gif, save_png, strip, synthetic
 from mien.jobs.workers import Row
-from mien.models.estimator import fingerprint
-from mien.models.renderer import Renderer
+from mien.models.renderer import Renderer, renderer_hash
 
 #: A face is cut at the resolution of its photo, within the renderer's own side and this one.
 LARGEST = 512
@@ -72,9 +70,8 @@ class Rendering:
     paste: bool = False
 
     def hash(self) -> str:
-        """sha256 over the weights and the crop: two renderers with one hash render alike."""
-        assert isinstance(self.renderer, nn.Module)
-        return fingerprint(self.renderer, {"crop": self.renderer.crop.to_dict(), "size": self.renderer.input_size})
+        """See `renderer_hash`."""
+        return renderer_hash(self.renderer)
 
     def job(self, folder: str | Path, items: Items, engine: Engine | None = None, show: bool = True) -> Job:
         """Render all `items` as a resumable job in `folder` and return it, finished; `engine` says who does the work.

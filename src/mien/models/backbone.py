@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -103,6 +103,46 @@ class Backbone(nn.Module):
         net: Any = self.net
         groups = group_parameters(net, net.group_matcher(coarse=False))
         return [[f"net.{name}" for name in groups[depth]] for depth in sorted(groups)]
+
+
+class Joined(nn.Module):
+    """Several backbones that look at the same pictures, each at its own size: their features side by side.
+
+    With a linear head it answers as the mean of as many estimators with a backbone each (`models.join`).
+    """
+
+    def __init__(self, parts: Sequence[Backbone]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.features = sum(part.features for part in parts)
+        #: Pictures of the largest size that any of them sees; the others shrink them.
+        self.input_size = max(part.input_size for part in parts)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Uint8 or float [0, 1] pictures (B, 3, H, W) to features (B, `features`)."""
+        return torch.cat([part(images) for part in self.parts], dim=1)
+
+    @property
+    def folded(self) -> bool:
+        return any(part.folded for part in self._each())
+
+    def unfold(self, images: Tensor) -> None:
+        """See `Backbone.unfold`."""
+        for part in self._each():
+            part.unfold(images)
+
+    def depths(self) -> list[list[str]]:
+        """Names of the parameters at each depth; the last layers of all are at the last."""
+        merged: list[list[str]] = []
+        for number, part in enumerate(self._each()):
+            own = [[f"parts.{number}.{name}" for name in names] for names in part.depths()]
+            merged = [[] for _ in range(len(own) - len(merged))] + merged
+            for place, names in enumerate(reversed(own), 1):
+                merged[-place] = merged[-place] + names
+        return merged
+
+    def _each(self) -> list[Backbone]:
+        return [cast(Backbone, part) for part in self.parts]
 
 
 def build_backbone(name: str, weights: str | None = None, input_size: int | None = None) -> Backbone:

@@ -222,6 +222,15 @@ def _read_facts(folder: Path, *wanted: str) -> dict[str, Any]:
     return facts
 
 
+def kind_of(model: str | Path | None, *wanted: str) -> str:
+    """Which of the kinds `wanted` ("estimator", "age_transformer", ...) a run, a checkpoint or a shipped model is.
+
+    Raises:
+        MienError: there is no such model, or it is of another kind.
+    """
+    return str(_read_facts(find_checkpoint(model), *wanted)["kind"])
+
+
 def find_checkpoint(model: str | Path | None, which: str = "best") -> Path:
     """The folder with the weights of `model`.
 

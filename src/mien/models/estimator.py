@@ -14,10 +14,20 @@ from torch import Tensor, nn
 
 from mien.errors import MienError
 from mien.faces import Crop
-from mien.models.backbone import Backbone, build_backbone
+from mien.models.backbone import Backbone, Joined, build_backbone
 from mien.models.landmarks import LandmarkBranch, mirrored
 from mien.tasks.base import Outputs, State, Task
 from mien.tasks.face import TASKS, TasksSettings, build_tasks, run_tasks
+
+
+class BesideSettings(BaseModel):
+    """A further backbone, whose features stand beside those of the first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    backbone: str = Field(description="mobilefacenet, or any architecture of timm")
+    weights: str | None = Field(default=None, description="a file of its weights, or `hub`")
+    input_size: int | None = Field(default=None, ge=16, le=1024, description="pixels; its own if left out")
 
 
 class ModelSettings(BaseModel):
@@ -32,6 +42,9 @@ class ModelSettings(BaseModel):
         description="a run, checkpoint or shipped model to start from; heads are matched by name",
     )
     input_size: int | None = Field(default=None, ge=16, le=1024, description="pixels; the backbone's own if left out")
+    beside: list[BesideSettings] = Field(
+        default_factory=list, description="further backbones beside the first; `mien join` makes such networks of runs"
+    )
     dropout: float = Field(default=0.2, ge=0, lt=1, description="dropout on the features")
     mirror: bool = Field(
         default=False,
@@ -57,7 +70,7 @@ class Estimator(nn.Module):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Backbone | Joined,
         tasks: Mapping[str, Task],
         dropout: float,
         crop: Crop,
@@ -83,6 +96,12 @@ class Estimator(nn.Module):
     def input_size(self) -> int:
         """Side in pixels of the pictures the network sees."""
         return self.backbone.input_size
+
+    @property
+    def backbone_names(self) -> list[str]:
+        """The architecture of each of its backbones."""
+        model = self.settings["model"]
+        return [model["backbone"], *(one["backbone"] for one in model.get("beside", []))]
 
     def task(self, name: str) -> Task:
         return cast(Task, self.tasks[name])
@@ -130,9 +149,17 @@ def weights_hash(estimator: Estimator) -> str:
     """sha256 over the weights and what decoding uses: two estimators with one hash answer alike."""
     crop = Crop(estimator.crop.template, estimator.crop.margin, estimator.input_size)
     built = estimator.settings  # empty for one that was put together by hand
-    model = {key: value for key, value in built.get("model", {}).items() if key not in ("weights", "init")}
+    model = _without_paths(built.get("model", {}))
     facts = {"crop": crop.to_dict(), "states": estimator.states, "model": model, "tasks": built.get("tasks", {})}
     return fingerprint(estimator, facts)
+
+
+def _without_paths(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a network without the files that it once started from."""
+    kept = {key: value for key, value in model.items() if key not in ("weights", "init")}
+    if "beside" in kept:
+        kept["beside"] = [_without_paths(one) for one in kept["beside"]]
+    return kept
 
 
 def fingerprint(network: nn.Module, facts: Mapping[str, Any]) -> str:
@@ -147,7 +174,10 @@ def fingerprint(network: nn.Module, facts: Mapping[str, Any]) -> str:
 
 def build_estimator(model: ModelSettings, tasks: TasksSettings, crop: Crop, load: bool = True) -> Estimator:
     """An estimator with starting weights as `model` says; `load=False` leaves them random (a checkpoint follows)."""
-    backbone = build_backbone(model.backbone, model.weights if load else None, model.input_size)
+    parts = [
+        build_backbone(one.backbone, one.weights if load else None, one.input_size) for one in (model, *model.beside)
+    ]
+    backbone = Joined(parts) if model.beside else parts[0]
     built = build_tasks(tasks, backbone.features)
     if not built:
         raise MienError(f"tasks: all are switched off; leave at least one of {', '.join(TASKS)}")
@@ -167,10 +197,10 @@ def start_from(estimator: Estimator, other: Estimator) -> list[str]:
     fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
     backbone = [key for key in own if key.startswith("backbone.") and key not in fitting]
     if backbone:
+        given_names, own_names = (" and ".join(one.backbone_names) for one in (other, estimator))
         raise MienError(
-            f"model.init {other.name or other.settings['model'].get('backbone')}: its backbone is "
-            f"{other.settings['model'].get('backbone')}, this recipe's is {estimator.settings['model']['backbone']}; "
-            "give both the same model.backbone"
+            f"model.init {other.name or given_names}: its backbone is {given_names}, this recipe's is {own_names}; "
+            "give both the same model.backbone and model.beside"
         )
     estimator.load_state_dict(fitting, strict=False)
     return sorted(set(own) - set(fitting))

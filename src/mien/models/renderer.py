@@ -6,10 +6,11 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mien.errors import MienError
 from mien.faces import MAX_AGE, MIN_AGE, Crop
+from mien.models.estimator import fingerprint
 
 
 class Renderer(Protocol):
@@ -33,6 +34,12 @@ class Renderer(Protocol):
         `source_ages` is (B,) years, NaN where unknown; None: all are. The same faces and ages give the same pictures.
         """
         ...
+
+
+def renderer_hash(renderer: Renderer) -> str:
+    """sha256 over the weights and the crop: two renderers with one hash render alike."""
+    assert isinstance(renderer, nn.Module)
+    return fingerprint(renderer, {"crop": renderer.crop.to_dict(), "size": renderer.input_size})
 
 
 def check_ages(ages: Tensor, faces: int) -> None:

@@ -105,11 +105,11 @@ class IdentityGuide(nn.Module):
         super().__init__()
         net: nn.Module
         if model is None:
-            net = build_backbone(backbone, weights, size)
+            names, net = [backbone], build_backbone(backbone, weights, size)
         else:
             estimator: Estimator = load_estimator(model)
-            backbone, net = str(estimator.settings["model"]["backbone"]), estimator.backbone
-        if backbone == JUDGE:
+            names, net = estimator.backbone_names, estimator.backbone
+        if JUDGE in names:
             raise MienError(
                 "age_transformer_objective.identity: mobilefacenet judges identity, so it must not guide; name another "
                 "identity_backbone, such as mobilenetv2_100 with identity_weights, or an identity_model of another"

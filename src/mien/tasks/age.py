@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from mien.tasks.ordinal import METHODS, START_AGE
 UNIT = 10.0
 #: Below this many units (one year) smooth L1 is quadratic.
 SMOOTH = 0.1
+
+#: Ages (n,) in years.
+Years = TypeVar("Years", np.ndarray, Tensor)
 
 #: A loss of distances d >= 0 in units, elementwise.
 DISTANCES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -163,25 +166,23 @@ class AgeTask(Task):
             terms[term] = summed(per_face, weights, rows)
         return terms
 
-    def decode(self, outputs: Outputs, state: State) -> dict[str, np.ndarray]:
-        """Columns of years, (B,) float32, ages clipped to 0-120.
+    def answers(self, outputs: Outputs, state: State) -> dict[str, Tensor]:
+        """Years, (B,) float32, ages clipped to 0-120: `age`; `age_std` where there is a distribution; `age_low` and
+        `age_high` where intervals were fitted."""
+        return self._told(*self._ages(outputs, state.get("temperature", 1.0)), state)
 
-        `age`; `age_std`, NaN without a distribution; `age_low` and `age_high`, NaN without fitted intervals;
-        and `age_ordinal` and `age_regression` where there are two heads.
-        """
+    def decode(self, outputs: Outputs, state: State) -> dict[str, np.ndarray]:
+        """Columns of years, (B,) float32: `answers`, NaN where there is none, and `age_ordinal` and `age_regression`
+        where there are two heads."""
         ages, std = self._ages(outputs, state.get("temperature", 1.0))
-        share = state.get("blend", self.options.blend) if self.options.fit_blend else self.options.blend
-        age = self._blend(ages, share)
-        half = np.full_like(age, np.nan)
-        if "conformal" in state:
-            half = conformal_half_width(state["conformal"], age, std)
-        columns = {"age": age, "age_std": std, "age_low": age - half, "age_high": age + half}
+        # What is fitted was fitted on numbers of double precision, which not every device knows.
+        ages, std = {head: age.cpu().double() for head, age in ages.items()}, std.cpu().double()
+        told = self._told(ages, std, state)
         if len(ages) == 2:
-            columns |= {f"age_{head}": value for head, value in ages.items()}
-        return {
-            name: (value if name == "age_std" else np.clip(value, MIN_AGE, MAX_AGE)).astype(np.float32)
-            for name, value in columns.items()
-        }
+            told |= {f"age_{head}": _years(age) for head, age in ages.items()}
+        every = ("age", "age_std", "age_low", "age_high")
+        columns = {name: torch.full_like(told["age"], torch.nan) for name in every} | told
+        return {name: value.numpy() for name, value in columns.items()}
 
     def fit(self, outputs: Outputs, labels: Tensor) -> State:
         """Fit temperature, blend and 90 % conformal intervals, on faces with exact ages; others are left out.
@@ -200,7 +201,7 @@ class AgeTask(Task):
             return float(np.abs(age - truth).mean())
 
         state: State = {"n": len(truth), "temperature": self._temperature(outputs, truth)}
-        ages, std = self._ages(outputs, state["temperature"])
+        ages, std = self._numbers(outputs, state["temperature"])
         default = self._blend(ages, self.options.blend)
         state["mae"] = {head: mae(value) for head, value in ages.items()} | {"default": mae(default)}
         age = default
@@ -233,20 +234,35 @@ class AgeTask(Task):
         assert self.ordinal is not None
         return grid.mean(self.ordinal.pmf(logits), self.ordinal.edges)
 
-    def _ages(self, outputs: Outputs, temperature: float) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Each head's age, (B,) float64 years, and the std of the distribution (NaN without one)."""
+    def _ages(self, outputs: Outputs, temperature: float) -> tuple[dict[str, Tensor], Tensor]:
+        """Each head's age, (B,) years, and the std of the distribution (NaN without one)."""
         ages: dict[str, Tensor] = {}
-        std = torch.full((len(next(iter(outputs.values()))),), torch.nan)
-        if self.ordinal is not None:
-            pmf = self.ordinal.pmf(precise(outputs["ordinal"].detach()) / temperature)
-            edges = self.ordinal.edges.to(pmf.device)
-            ages["ordinal"] = DECODERS[self.options.decode](pmf, edges)
-            std = grid.std(pmf, edges)
         if self.regression is not None:
-            ages["regression"] = outputs["regression"].detach()
-        return {head: _numbers(age) for head, age in ages.items()}, _numbers(std)
+            ages["regression"] = precise(outputs["regression"].detach())
+        if self.ordinal is None:
+            return ages, torch.full_like(ages["regression"], torch.nan)
+        pmf = self.ordinal.pmf(precise(outputs["ordinal"].detach()) / temperature)
+        edges = self.ordinal.edges.to(pmf.device)
+        return {"ordinal": DECODERS[self.options.decode](pmf, edges)} | ages, grid.std(pmf, edges)
 
-    def _blend(self, ages: dict[str, np.ndarray], share: float) -> np.ndarray:
+    def _numbers(self, outputs: Outputs, temperature: float) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """`_ages` as float64 arrays."""
+        ages, std = self._ages(outputs, temperature)
+        return {head: age.cpu().double().numpy() for head, age in ages.items()}, std.cpu().double().numpy()
+
+    def _told(self, ages: dict[str, Tensor], std: Tensor, state: State) -> dict[str, Tensor]:
+        """See `answers`, from what `_ages` gave."""
+        share = state.get("blend", self.options.blend) if self.options.fit_blend else self.options.blend
+        age = self._blend(ages, share)
+        told = {"age": _years(age)}
+        if self.ordinal is not None:
+            told["age_std"] = std.float()
+        if "conformal" in state:
+            half = conformal_half_width(state["conformal"], age, std)
+            told |= {"age_low": _years(age - half), "age_high": _years(age + half)}
+        return told
+
+    def _blend(self, ages: dict[str, Years], share: float) -> Years:
         """`share` of the distribution's age, the rest of the regression's; or the only one there is."""
         if len(ages) == 1:
             return next(iter(ages.values()))
@@ -266,12 +282,12 @@ class AgeTask(Task):
             return float(-likelihood.clamp_min(1e-12).log().mean())
 
         def mae(temperature: float) -> float:
-            decoded: dict[str, Any] = self._ages({**outputs, "ordinal": logits}, temperature)[0]
+            decoded = self._numbers({**outputs, "ordinal": logits}, temperature)[0]
             return float(np.abs(decoded["ordinal"] - truth).mean())
 
         best = fit_temperature(nll)
         return best if nll(best) < nll(1.0) and mae(best) <= mae(1.0) else 1.0
 
 
-def _numbers(values: Tensor) -> np.ndarray:
-    return values.cpu().numpy().astype(np.float64)
+def _years(age: Tensor) -> Tensor:
+    return age.clamp(MIN_AGE, MAX_AGE).float()

@@ -83,8 +83,16 @@ class Task(nn.Module, ABC):
         """
 
     @abstractmethod
+    def answers(self, outputs: Outputs, state: State) -> dict[str, Tensor]:
+        """What outputs mean: numbers (B,) or probabilities (B, classes) by name. `state` is what `fit` gave, or {}.
+
+        Nothing but torch, whatever the batch, so that a network is exported with it. `decode` uses it too; its columns
+        of numbers have the same names.
+        """
+
     def decode(self, outputs: Outputs, state: State) -> dict[str, np.ndarray]:
-        """Outputs to the columns of a predictions table, (B,) each. `state` is what `fit` gave, or {}."""
+        """Outputs to the columns of a predictions table, (B,) each: `answers`, unless a task has more columns."""
+        return {name: value.detach().cpu().numpy() for name, value in self.answers(outputs, state).items()}
 
     @abstractmethod
     def fit(self, outputs: Outputs, labels: Tensor) -> State:

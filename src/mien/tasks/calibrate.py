@@ -1,6 +1,7 @@
 """What is fitted on held-out faces after training: blend, temperature, conformal intervals.
 
-Everything takes and gives plain numpy, and every fitted thing is JSON-able.
+Fitting takes and gives plain numpy, and every fitted thing is JSON-able. What decoding asks of it afterwards is written
+in torch, so that an exported network does it too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 #: Temperatures are searched between 1 / this and this.
 MAX_TEMPERATURE = 4.0
@@ -73,14 +76,15 @@ def fit_conformal(age: np.ndarray, std: np.ndarray, truth: np.ndarray, level: fl
     for held in range(min(FOLDS, n)):
         inside = fold == held
         scale = fit_scale(age[~inside], std[~inside], error[~inside])
-        score[inside] = error[inside] / scale_of(scale, age[inside], std[inside])
+        expected = scale_of(scale, torch.from_numpy(age[inside]), torch.from_numpy(std[inside]))
+        score[inside] = error[inside] / expected.numpy()
     quantile = float(np.sort(score)[rank - 1])
     return {"level": level, "n": n, "quantile": quantile, "scale": fit_scale(age, std, error)}
 
 
-def conformal_half_width(conformal: dict[str, Any], age: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Half the width in years of each face's interval, (n,)."""
-    return conformal["quantile"] * scale_of(conformal["scale"], age, std)
+def conformal_half_width(conformal: dict[str, Any], age: Tensor, std: Tensor) -> Tensor:
+    """Half the width in years of each face's interval, (n,), from its age and the std of its distribution, (n,)."""
+    return scale_of(conformal["scale"], age, std) * conformal["quantile"]
 
 
 def fit_scale(age: np.ndarray, std: np.ndarray, error: np.ndarray) -> dict[str, list[float]]:
@@ -100,21 +104,33 @@ def fit_scale(age: np.ndarray, std: np.ndarray, error: np.ndarray) -> dict[str, 
         }
     else:
         scale |= {"std": [], "error": [float(error.mean())]}
-    ratio = error / _scale_of_std(scale, std)
+    ratio = error / _scale_of_std(scale, torch.from_numpy(std)).numpy()
     kernel = np.exp(-0.5 * ((AGE_KNOTS[:, None] - age[None, :]) / AGE_BANDWIDTH) ** 2)
     factor = (kernel @ ratio + AGE_PRIOR * ratio.mean()) / (kernel.sum(1) + AGE_PRIOR)
     return scale | {"age": AGE_KNOTS.tolist(), "factor": factor.tolist()}
 
 
-def scale_of(scale: dict[str, list[float]], age: np.ndarray, std: np.ndarray) -> np.ndarray:
+def scale_of(scale: dict[str, list[float]], age: Tensor, std: Tensor) -> Tensor:
     """The expected |error| in years that `fit_scale` learnt, (n,), at least `MIN_SCALE`."""
-    factor = np.interp(age, scale["age"], scale["factor"])
-    return np.maximum(_scale_of_std(scale, std) * factor, MIN_SCALE)
+    factor = interpolated(age, scale["age"], scale["factor"])
+    return (_scale_of_std(scale, std) * factor).clamp_min(MIN_SCALE)
 
 
-def _scale_of_std(scale: dict[str, list[float]], std: np.ndarray) -> np.ndarray:
+def _scale_of_std(scale: dict[str, list[float]], std: Tensor) -> Tensor:
     if not scale["std"]:
-        return np.full(len(std), max(scale["error"][0], MIN_SCALE))
+        return torch.full_like(std, max(scale["error"][0], MIN_SCALE))
     # Beyond the last knot it grows with the std: a face less certain than any seen must not look ordinary.
-    beyond = np.maximum(1.0, std / max(scale["std"][-1], MIN_SCALE))
-    return np.maximum(np.interp(std, scale["std"], scale["error"]) * beyond, MIN_SCALE)
+    beyond = (std / max(scale["std"][-1], MIN_SCALE)).clamp_min(1.0)
+    return (interpolated(std, scale["std"], scale["error"]) * beyond).clamp_min(MIN_SCALE)
+
+
+def interpolated(x: Tensor, knots: list[float], values: list[float]) -> Tensor:
+    """`numpy.interp`, to the bit: linear between rising `knots`, constant beyond them; (n,). NaN stays NaN."""
+    with np.errstate(divide="ignore", invalid="ignore"):  # between knots that coincide nothing lies
+        between = (np.diff(values) / np.diff(knots)).tolist()
+    where, what, rise = (
+        torch.tensor(numbers, dtype=x.dtype, device=x.device)
+        for numbers in ([knots[0], *knots], [values[0], *values], [0.0, *between, 0.0])
+    )
+    place = (x[:, None] >= where[1:]).sum(1)
+    return rise[place] * (x.clamp(knots[0], knots[-1]) - where[place]) + what[place]

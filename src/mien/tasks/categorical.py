@@ -125,9 +125,13 @@ class CategoricalTask(Task):
         temperature = fit_temperature(nll)
         return {"temperature": temperature, "nll": [nll(1.0), nll(temperature)], "n": len(rows)}
 
+    def answers(self, outputs: Outputs, state: State) -> dict[str, Tensor]:
+        """Probabilities of the classes, (B, K), under the task's name."""
+        return {self.name: (outputs["logits"].float() / state.get("temperature", 1.0)).softmax(1)}
+
     def decode(self, outputs: Outputs, state: State) -> dict[str, np.ndarray]:
-        logits = outputs["logits"].detach().float() / state.get("temperature", 1.0)
-        probabilities = logits.softmax(1).cpu().numpy()
+        """Columns: the likeliest class, its probability (`..._p`), and that of each class."""
+        probabilities = self.answers(outputs, state)[self.name].detach().cpu().numpy()
         best = probabilities.argmax(1)
         columns = {
             self.name: np.array(self.classes, dtype=object)[best],

@@ -92,9 +92,8 @@ class ContinuousTask(Task):
                 terms[term] = (count * (1 - batch_ccc(value, target, shares)), count)
         return terms
 
-    def decode(self, outputs: Outputs, state: State) -> dict[str, np.ndarray]:
-        value = outputs["value"].detach().float().clamp(-1, 1)
-        return {self.name: value.cpu().numpy()}
+    def answers(self, outputs: Outputs, state: State) -> dict[str, Tensor]:
+        return {self.name: outputs["value"].float().clamp(-1, 1)}
 
     def fit(self, outputs: Outputs, labels: Tensor) -> State:
         """Nothing: an answer is used as it is."""

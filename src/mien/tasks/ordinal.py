@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -127,6 +128,13 @@ class Coral(Thresholds):
         """(thresholds,) float32, falling."""
         drops = F.softplus(precise(self.gaps)) + self.MIN_GAP
         return torch.cat([precise(self.first), precise(self.first) - drops.cumsum(0)])
+
+    @torch.no_grad()
+    def be_mean_of(self, others: Sequence[Coral]) -> None:
+        """Take the means of the biases of `others`."""
+        biases = torch.stack([other.biases() for other in others]).mean(0)
+        self.first.copy_(biases[:1])
+        self.gaps.copy_((-biases.diff() - self.MIN_GAP).clamp_min(1e-6).expm1().log())
 
 
 class Corn(AgeMethod):

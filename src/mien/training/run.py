@@ -7,12 +7,14 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from mien.data.align import require_view
@@ -255,6 +257,9 @@ def changed_settings(folder: Path, recipe: Recipe, manifest: Manifest) -> list[s
     number aside."""
     before = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     was = before.pop("record", {})
+    with suppress(ValidationError):
+        # Settings that are new since, at their defaults, do not make it another run.
+        before = Recipe.model_validate(before).model_dump(mode="json", exclude={"record"})
     settings = recipe.model_dump(mode="json", exclude={"record"})
     if recipe.training.precision == "auto":  # a run writes what this came to
         settings["training"]["precision"] = before["training"]["precision"]

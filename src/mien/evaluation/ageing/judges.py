@@ -17,7 +17,7 @@ from mien.experts.base import Expert
 from mien.experts.methods import open_fusion
 from mien.experts.ours import Ours
 from mien.experts.table import load_experts
-from mien.models.backbone import Backbone
+from mien.models.backbone import Backbone, Joined
 from mien.models.checkpoint import load_estimator
 from mien.models.estimator import Estimator, fingerprint, weights_hash
 from mien.models.identity import load_identity
@@ -121,7 +121,7 @@ class IdentityJudge:
     """
 
     def __init__(self, what: str | Path, device: str = "cpu") -> None:
-        self.net: Backbone
+        self.net: Backbone | Joined
         self.perceptual: Perceptual | None = None
         if Path(what).is_file():
             self.net, self.name = load_identity(what), f"MobileFaceNet, {Path(what).name}"
