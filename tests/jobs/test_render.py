@@ -307,6 +307,12 @@ def test_ages_that_are_none(text: str) -> None:
         ages_from(text)
 
 
+def test_no_range_of_ages_fills_the_memory() -> None:
+    assert len(ages_from("0:120:0.1")) == 1201
+    with pytest.raises(MienError, match="expected 1201 at most, take a larger step"):
+        ages_from("0:120:1e-9")
+
+
 def test_what_cannot_be_rendered_is_said(tmp_path: Path, drawn: Path) -> None:
     source = save(tmp_path / "a.png", face())
     with pytest.raises(MienError, match="age 130 to render is outside 0-120"):

@@ -21,6 +21,7 @@ from mien.cli.predict import predict
 from mien.cli.prepare import prepare
 from mien.cli.relabel import relabel
 from mien.cli.render import render
+from mien.cli.serve import serve
 from mien.cli.sweep import sweep
 from mien.cli.train import train
 from mien.memory import keep_freed
@@ -41,6 +42,7 @@ COMMANDS = (
     caption,
     render,
     latents,
+    serve,
     models,
     export,
     demo,

@@ -35,6 +35,8 @@ from mien.models.renderer import Renderer, renderer_hash
 LARGEST = 512
 #: Inputs in one shard: what a broken job does again.
 SHARD = 32
+#: Ages that a range may name: ten a year.
+MOST_AGES = 1201
 #: Faces that a grid shows.
 SHOWN = 24
 GRID = "grid.png"
@@ -262,7 +264,10 @@ def ages_from(text: str) -> list[float]:
             f"ages {text!r}: expected FIRST:LAST:STEP such as 5:95:10, or some with commas such as 20,40,60, "
             f"within {MIN_AGE}-{MAX_AGE} years"
         )
-    return [first + step * place for place in range(int((last - first) / step + 1e-9) + 1)]
+    count = int((last - first) / step + 1e-9) + 1
+    if count > MOST_AGES:
+        raise MienError(f"ages {text!r}: that is {count:,} ages a face; expected {MOST_AGES} at most, take a larger step")
+    return [first + step * place for place in range(count)]
 
 
 def write_grid(job: Job) -> Path | None:
