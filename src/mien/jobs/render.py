@@ -266,7 +266,7 @@ def ages_from(text: str) -> list[float]:
         )
     count = int((last - first) / step + 1e-9) + 1
     if count > MOST_AGES:
-        raise MienError(f"ages {text!r}: that is {count:,} ages a face; expected {MOST_AGES} at most, take a larger step")
+        raise MienError(f"ages {text!r}: {count:,} ages a face; expected {MOST_AGES} at most, take a larger step")
     return [first + step * place for place in range(count)]
 
 
