@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=4000, help="training faces")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--only", nargs="*", help="changes to run; all by default")
-    parser.add_argument("--more", nargs="*", type=Path, default=[], help="manifests of extra training faces")
+    parser.add_argument("--more", nargs="*", type=Path, default=[], help="manifests of further training faces")
     given = parser.parse_args()
 
     small = _small(given.faces, given.count, given.out / "faces")
@@ -87,8 +87,11 @@ def main() -> None:
     if "base" in runs:
         runs |= {name: _decoded(given.out, runs["base"], name, small, change) for name, change in DECODINGS.items()}
     for extra in given.more:
-        joined = _joined(small, extra, given.out / f"faces-{extra.name}")
-        runs[f"more data: {extra.name}"] = _run(given, f"more data: {extra.name}", joined, [], judge=small)
+        joined = _joined(small, extra, given.count // 2, given.out / f"faces-{extra.name}")
+        # As many steps as the others have.
+        epochs = max(1, round(given.epochs * given.count / len(Manifest.open(joined).split("train"))))
+        name = f"more data: {extra.name}"
+        runs[name] = _run(given, name, joined, [f"training.epochs={epochs}"], judge=small)
     write_text(given.out / "ablations.md", table(given.out, runs))
     print((given.out / "ablations.md").read_text())
 
@@ -104,10 +107,12 @@ def _small(faces: Path, count: int, folder: Path) -> Path:
     return folder
 
 
-def _joined(small: Path, extra: Path, folder: Path) -> Path:
-    """The small manifest with all of another's faces in `train`, less their own select, val and test."""
+def _joined(small: Path, extra: Path, most: int, folder: Path) -> Path:
+    """The small manifest with up to `most` of another's training faces, chosen by a fixed seed."""
     if not folder.exists():
-        Manifest.concat([Manifest.open(small), Manifest.open(extra).split("train")]).save(folder)
+        more = Manifest.open(extra).split("train")
+        more = more.take(np.sort(np.random.default_rng(0).permutation(len(more))[:most]))
+        Manifest.concat([Manifest.open(small), more]).save(folder)
     return folder
 
 

@@ -1,6 +1,6 @@
 """What the training loop costs beyond the network: its steps against a bare torch loop, on the same batches.
 
-    python benchmarks/step.py [--backbone mobilefacenet] [--batch 64] [--steps 8] [--pairs 5]
+    python benchmarks/step.py [--backbone mobilefacenet | --beta-vae] [--batch 64] [--steps 8] [--pairs 5]
 
 Both train the same network with the same losses, clipping and AdamW in fp32; rounds alternate, and the median of the
 paired ratios is what counts on a machine that others use too. The loop also averages weights, checks every loss, keeps
@@ -13,20 +13,24 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
 from mien.faces import Crop, FaceBatch
 from mien.memory import keep_freed
-from mien.models.estimator import Estimator, ModelSettings, build_estimator
-from mien.objectives.base import Reduce
+from mien.models.beta_vae import BetaVae
+from mien.models.estimator import ModelSettings, build_estimator
+from mien.objectives.base import Objective, Reduce
+from mien.objectives.beta_vae import BetaVaeObjective
 from mien.objectives.estimator import EstimatorObjective, EstimatorSettings
 from mien.tasks.face import TasksSettings
 from mien.training.loop import TrainingSettings, train
 from mien.training.optim import OptimSettings, build_optimiser
+from mien.training.recipe import load_recipe
 
 
 class Fixed:
@@ -42,28 +46,28 @@ class Fixed:
         return iter(self.batches[start:])
 
 
-class Timed(EstimatorObjective):
-    """Notes the time after each step; judging is left out, as the bare loop judges nothing."""
+def timed(objective: Objective) -> list[float]:
+    """Let an objective note the time at each epoch's start and after each step; it judges nothing, as bare loops do."""
+    ticks: list[float] = []
+    start_epoch, after_step = objective.start_epoch, objective.after_step
 
-    def __init__(self, estimator: Estimator) -> None:
-        super().__init__(estimator, None, EstimatorSettings())  # type: ignore[arg-type]
-        self.ticks: list[float] = []
+    def begin(epoch: int) -> None:
+        start_epoch(epoch)
+        ticks.append(time.perf_counter())
 
-    def start_epoch(self, epoch: int) -> None:
-        super().start_epoch(epoch)
-        self.ticks.append(time.perf_counter())
+    def stepped(reduce: Reduce) -> None:
+        after_step(reduce)
+        ticks.append(time.perf_counter())
 
-    def after_step(self, reduce: Reduce) -> None:
-        super().after_step(reduce)
-        self.ticks.append(time.perf_counter())
-
-    def validate(self, averages: object) -> dict[str, float]:
-        return {"age/mae": 0.0}
+    objective.start_epoch, objective.after_step = begin, stepped  # type: ignore[method-assign]
+    objective.validate = lambda averages: {objective.chooses[0]: 0.0}  # type: ignore[method-assign]
+    return ticks
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="mobilefacenet")
+    parser.add_argument("--beta-vae", action="store_true", help="the beta-VAE of utkface-beta-vae, without its guide")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=5)
@@ -71,24 +75,46 @@ def main() -> None:
 
     keep_freed()
     torch.manual_seed(0)
-    estimator = build_estimator(ModelSettings(backbone=given.backbone), TasksSettings(), Crop("chip"))
-    batches = [_batch(given.batch, estimator.input_size) for _ in range(given.steps)]
+    name, side, objective = _beta_vae(given) if given.beta_vae else _estimator(given)
+    batches = [_batch(given.batch, side) for _ in range(given.steps)]
     optim = OptimSettings()
     ratios, ours, bare = [], [], []
     for pair in range(given.pairs + 1):
         # Who goes first changes, since the second finds the memory as the first left it.
         order = (_loop, _bare) if pair % 2 else (_bare, _loop)
-        times = {which: which(estimator, batches, optim) for which in order}
+        times = {which: which(objective(), batches, optim) for which in order}
         loop, plain = times[_loop], times[_bare]
         if pair:  # the first pair warms up
             ratios.append(loop / plain)
             ours.append(loop)
             bare.append(plain)
+    loop = statistics.median(ours)
     print(
-        f"{given.backbone}, batch {given.batch}, {torch.get_num_threads()} threads: "
-        f"loop {1e3 * statistics.median(ours):.1f} ms a step, bare {1e3 * statistics.median(bare):.1f} ms; "
+        f"{name}, batch {given.batch}, {side} px, {torch.get_num_threads()} threads: loop {1e3 * loop:.1f} ms a step "
+        f"({given.batch / loop:.0f} faces/s), bare {1e3 * statistics.median(bare):.1f} ms; "
         f"ratio {statistics.median(ratios):.3f} [{min(ratios):.3f}, {max(ratios):.3f}] over {given.pairs} pairs"
     )
+
+
+def _estimator(given: argparse.Namespace) -> tuple[str, int, Callable[[], Objective]]:
+    estimator = build_estimator(ModelSettings(backbone=given.backbone), TasksSettings(), Crop("chip"))
+
+    def objective() -> Objective:
+        return EstimatorObjective(estimator, None, EstimatorSettings())  # type: ignore[arg-type]
+
+    return given.backbone, estimator.input_size, objective
+
+
+def _beta_vae(given: argparse.Namespace) -> tuple[str, int, Callable[[], Objective]]:
+    recipe = load_recipe("utkface-beta-vae", ["beta_vae_objective.guide=0"])
+    assert recipe.beta_vae
+    vae = BetaVae(recipe.beta_vae, Crop("chip"))
+    ages = np.random.default_rng(0).uniform(0, 90, (1000, 1)).repeat(2, axis=1)
+
+    def objective() -> Objective:
+        return BetaVaeObjective(vae, None, recipe.beta_vae_objective, ages, 1000)  # type: ignore[arg-type]
+
+    return "beta-VAE", vae.input_size, objective
 
 
 def _batch(faces: int, side: int) -> FaceBatch:
@@ -97,28 +123,26 @@ def _batch(faces: int, side: int) -> FaceBatch:
     return FaceBatch(torch.randint(0, 256, (faces, 3, side, side), dtype=torch.uint8), labels, torch.arange(faces))
 
 
-def _loop(estimator: Estimator, batches: list[FaceBatch], optim: OptimSettings) -> float:
-    objective = Timed(estimator)
+def _loop(objective: Objective, batches: list[FaceBatch], optim: OptimSettings) -> float:
     settings = TrainingSettings(epochs=1, batch=len(batches[0]), precision="fp32")
+    ticks = timed(objective)
     with tempfile.TemporaryDirectory() as folder:
         train(objective, Fixed(batches), Path(folder), settings, optim, accelerator=Accelerator(cpu=True), show=False)
-    return (objective.ticks[len(batches)] - objective.ticks[0]) / len(batches)
+    return (ticks[len(batches)] - ticks[0]) / len(batches)
 
 
-def _bare(estimator: Estimator, batches: list[FaceBatch], optim: OptimSettings) -> float:
-    objective = EstimatorObjective(estimator, None, EstimatorSettings())  # type: ignore[arg-type]
-    optimiser = build_optimiser(estimator, objective.depths("estimator"), optim)
-    weights = objective.weights("estimator")
-    estimator.train()
+def _bare(objective: Objective, batches: list[FaceBatch], optim: OptimSettings) -> float:
+    objective.start_epoch(0)
+    ((player, network),) = objective.players.items()
+    optimiser = build_optimiser(network, objective.depths(player), optim)
+    weights = objective.weights(player)
     started = time.perf_counter()
-    for batch in batches:
-        outputs = estimator(batch.images, batch.landmarks)
+    for step, batch in enumerate(batches):
         loss = torch.zeros(())
-        for name in estimator.tasks:
-            for term, (total, count) in estimator.task(name).losses(outputs[name], batch.labels[name]).items():
-                loss = loss + weights[f"{name}/{term}"] * total / count
+        for term, (total, count) in objective.losses(player, batch, step).items():
+            loss = loss + weights[term] * total / count
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(estimator.parameters(), optim.clip or 1.0)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), optim.clip or 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     return (time.perf_counter() - started) / len(batches)
