@@ -51,6 +51,14 @@ CHANGES: dict[str, list[str]] = {
     "augmentation: none": ["augment=none"],
     "augmentation: light": ["augment=light"],
     "augmentation: harsh": ["augment=harsh"],
+    "augmentation: no degradations": [
+        "augment={preset: faces, greyscale: 0, "
+        + ", ".join(
+            f"{name}: {{probability: 0}}"
+            for name in ("side_light", "gamma", "blur", "downscale", "noise", "jpeg", "erase")
+        )
+        + "}"
+    ],
     "sampling: uniform": ["sampling.by=uniform"],
     "sampling: age, fully balanced": ["sampling.balance=1"],
     "sampling: age x race": ["sampling.by=age_race", "sampling.balance=0.5"],

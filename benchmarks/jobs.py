@@ -34,8 +34,9 @@ from mien.data.manifest import Manifest
 from mien.data.prepare import prepare
 from mien.data.sources.drawn import DrawnSource
 from mien.files import to_json
-from mien.jobs.engine import Job, choose_engine
+from mien.jobs.engine import Job
 from mien.jobs.inputs import Item, expand
+from mien.jobs.workers import choose_engine
 
 #: Different pictures that the long manifests name.
 PICTURES = 256

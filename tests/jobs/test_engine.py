@@ -19,9 +19,9 @@ from mien.data.manifest import Manifest
 from mien.data.slices import Slices
 from mien.errors import MienError
 from mien.faces import Crop, Face
-from mien.jobs.engine import Engine, Job
+from mien.jobs.engine import Job
 from mien.jobs.inputs import Item, ManifestItems
-from mien.jobs.workers import Elsewhere
+from mien.jobs.workers import Elsewhere, Engine
 
 SCHEMA = pa.schema([("number", pa.int64()), ("value", pa.float64())])
 

@@ -21,10 +21,11 @@ from mien.data.sources.drawn import DrawnSource
 from mien.errors import MienError
 from mien.faces import EXPRESSIONS, Crop, Face
 from mien.jobs.draw import affect_text, draw_faces
-from mien.jobs.engine import Engine, Job
+from mien.jobs.engine import Job
 from mien.jobs.inputs import expand
 from mien.jobs.predict import Model, load
 from mien.jobs.prediction import NO_FACE, Prediction
+from mien.jobs.workers import Engine
 
 from .conftest import BrightnessModel, plain
 

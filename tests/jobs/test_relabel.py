@@ -19,8 +19,8 @@ from mien.evaluation.relabelled import guard_labels
 from mien.experts.columns import experts_of, reliability, with_fused_ages
 from mien.experts.methods import Method
 from mien.faces import Crop, Face
-from mien.jobs.engine import Engine
 from mien.jobs.relabel import Answered, ask_experts, fit_on, write_labels
+from mien.jobs.workers import Engine
 
 # Worker processes take the path over, and import the experts by name.
 sys.path.insert(0, str(Path(__file__).parent))

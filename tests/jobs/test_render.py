@@ -23,12 +23,12 @@ from mien.data.renders import open_renders
 from mien.data.sources.drawn import DrawnSource, sample
 from mien.errors import MienError
 from mien.faces import Crop
-from mien.jobs.engine import Engine, Job
+from mien.jobs.engine import Job
 from mien.jobs.inputs import expand
 from mien.jobs.paste import feather, paste
 from mien.jobs.render import Rendering, ages_from, rendering, write_grid
 from mien.jobs.strips import strip, synthetic
-from mien.jobs.workers import Here
+from mien.jobs.workers import Engine, Here
 from mien.models.renderer import as_float
 
 

@@ -52,8 +52,8 @@ def caption(
     from mien.data.slices import Slices
     from mien.jobs.caption import FILE, Captioning
     from mien.jobs.caption import caption as run
-    from mien.jobs.engine import Engine
     from mien.jobs.predict import usable
+    from mien.jobs.workers import Engine
     from mien.models.captioners import PROMPT
 
     slices = Slices(faces)

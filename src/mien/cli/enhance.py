@@ -58,12 +58,12 @@ def enhance(
     """
     from mien.cli.console import print_json, say
     from mien.errors import MienError
-    from mien.jobs.engine import Engine
     from mien.jobs.enhance import Enhancing, summary
     from mien.jobs.enhance import enhance as run
     from mien.jobs.inputs import expand
     from mien.jobs.known import weights_path
     from mien.jobs.predict import usable
+    from mien.jobs.workers import Engine
 
     items = expand(inputs)
     folder = output or Path("enhanced") / (Path(inputs[0]).stem or "pictures")

@@ -86,9 +86,9 @@ def predict(
     """
     if sum([json, csv, parquet is not None]) > 1:
         raise MienError("--json, --csv and --parquet exclude each other; choose one")
-    from mien.jobs.engine import choose_engine
     from mien.jobs.inputs import expand
     from mien.jobs.predict import load
+    from mien.jobs.workers import choose_engine
     from mien.progress import Progress
 
     chosen = choose_engine(engine, workers, patience, address)

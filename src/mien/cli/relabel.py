@@ -48,9 +48,9 @@ def relabel(
     from mien.experts.fusion import Fusion
     from mien.experts.methods import Method, open_fusion
     from mien.experts.table import load_experts
-    from mien.jobs.engine import choose_engine
     from mien.jobs.predict import usable
     from mien.jobs.relabel import ask_experts, fit_on, write_labels
+    from mien.jobs.workers import choose_engine
 
     if fit is not None and fusion is not None:
         raise MienError("--fit fits a fusion, --fusion names one; choose one of them")

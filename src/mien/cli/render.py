@@ -58,10 +58,10 @@ def render(
     mien render utk -m runs/vae --grid
     """
     from mien.cli.console import print_json, say
-    from mien.jobs.engine import choose_engine
     from mien.jobs.inputs import expand
     from mien.jobs.predict import usable
     from mien.jobs.render import ages_from, rendering, write_grid
+    from mien.jobs.workers import choose_engine
     from mien.models.checkpoint import load_renderer
 
     who = choose_engine(engine, workers, patience, address)

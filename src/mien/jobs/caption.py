@@ -16,10 +16,10 @@ from mien.data.pictures import decode, sha256
 from mien.data.slices import Slices
 from mien.errors import MienError, PictureError
 from mien.files import file_hash, whole
-from mien.jobs.engine import Engine, Job
+from mien.jobs.engine import Job
 from mien.jobs.inputs import Item, ManifestItems
 from mien.jobs.stream import Loaded, stream
-from mien.jobs.workers import Row
+from mien.jobs.workers import Engine, Row
 from mien.models.captioners import LONGEST, PROMPT, ImageTextCaptioner, label_caption
 from mien.models.estimator import fingerprint
 from mien.models.language import read_captions, without_age

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from mien.errors import MienError, need
-from mien.jobs.workers import Elsewhere, Here, Process
-
-if TYPE_CHECKING:
-    from mien.jobs.engine import Engine, Failed, Job
+from mien.jobs.workers import Elsewhere, Engine, Here, Process
 
 
 def run_on_ray(
-    job: Job,
-    items: Sequence[Any],
-    process: Process[Any],
-    schema: Any,
-    failed: Failed | None,
-    engine: Engine,
-    pending: list[int],
+    do: Callable[[int, Here | Elsewhere], None], process: Process[Any], engine: Engine, pending: list[int]
 ) -> Iterator[int]:
-    """Do the shards `pending` and yield their numbers as they are finished, in any order.
+    """Let `do` write each of the shards `pending`, and yield their numbers as they are finished, in any order.
 
-    Ray is started here, or joined at `engine.address`; the job's folder and the pictures must then have the same
-    paths on all its machines.
+    `do` gets a shard's number and a worker that does `process`. Ray is started here, or joined at `engine.address`; the
+    job's folder and the pictures must then have the same paths on all its machines.
 
     Raises:
         MienError: Ray is not installed, or no cluster answers at the address.
@@ -50,7 +41,7 @@ def run_on_ray(
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = False
-        shared = ray.put((job, items, process, schema, failed, engine.patience))
+        shared = ray.put((do, process, engine.patience))
         shards = ray.data.from_items([{"number": number} for number in pending], override_num_blocks=len(pending))
         finished = shards.map_batches(
             _Shards,
@@ -75,11 +66,10 @@ class _Shards:
     def __init__(self, shared: Any) -> None:
         import ray
 
-        self.job, self.items, process, self.schema, self.failed, patience = ray.get(shared)
+        self.do, process, patience = ray.get(shared)
         self.worker = Here(process) if patience is None else Elsewhere(process, patience)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         for number in batch["number"].tolist():
-            items = self.job.slice(self.items, number)
-            self.job.do_shard(number, items, self.worker, self.schema, self.failed)
+            self.do(number, self.worker)
         return batch

@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from mien.errors import MienError, unknown
+from mien.errors import MienError
 from mien.files import whole, write_json
-from mien.jobs.workers import Elsewhere, Here, Lost, Process, Row
+from mien.jobs.workers import Elsewhere, Engine, Here, Lost, Process, Row
 from mien.progress import Progress
 
 Input = TypeVar("Input")
@@ -34,47 +34,6 @@ GIVE_UP = 20
 SUSPECTS = 256
 #: Seconds between two looks at what the other ranks have finished.
 LOOK = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """Who does a job's work.
-
-    Attributes:
-        name: `local`, or `ray` for Ray Data.
-        workers: processes beside this one; 0: this one works itself.
-        patience: seconds of silence after which a worker is ended and the input it hung on listed; it takes a worker
-            beside this process. None: for ever.
-        address: of a Ray cluster; None starts one here.
-    """
-
-    name: Literal["local", "ray"] = "local"
-    workers: int = 0
-    patience: float | None = None
-    address: str | None = None
-
-    def worker(self, process: Process[Any]) -> Here | Elsewhere:
-        """One who does `process`."""
-        if self.workers == 0 and self.patience is None:
-            return Here(process)
-        return Elsewhere(process, self.patience)
-
-
-def choose_engine(
-    name: str = "local", workers: int = 0, patience: float | None = None, address: str | None = None
-) -> Engine:
-    """The engine that a command's options name.
-
-    Raises:
-        MienError: an unknown name, a patience that is none, an address without a cluster's engine.
-    """
-    if name not in ("local", "ray"):
-        raise unknown("engine", name, ("local", "ray"))
-    if patience is not None and not patience > 0:
-        raise MienError(f"a patience of {patience:g} seconds: expected a number above 0")
-    if address is not None and name != "ray":
-        raise MienError(f"the address {address} is of a Ray cluster, the engine is {name}; take the engine ray")
-    return Engine("ray" if name == "ray" else "local", workers, patience, address)
 
 
 class Job:
@@ -182,7 +141,8 @@ class Job:
                 if engine.name == "ray":
                     from mien.jobs.cluster import run_on_ray
 
-                    for number in run_on_ray(self, items, process, schema, failed, engine, pending):
+                    do = partial(self._do_slice, items, schema, failed)
+                    for number in run_on_ray(do, process, engine, pending):
                         progress.advance(self._size(number))
                 else:
                     mine = [number for number in pending if number % ranks == 0]
@@ -195,6 +155,11 @@ class Job:
 
         for number in range(self.shards):
             yield from pq.read_table(self.path(number)).to_pylist()
+
+    def _do_slice(
+        self, items: Sequence[Input], schema: Any, failed: Failed | None, number: int, worker: Here | Elsewhere
+    ) -> None:
+        self.do_shard(number, self.slice(items, number), worker, schema, failed)
 
     def do_shard(
         self,

@@ -29,10 +29,10 @@ from mien.enhance.networks import GREY, Colourer, Upscaler, chroma
 from mien.errors import MienError, unknown
 from mien.evaluation.ageing.judges import AgeJudge, IdentityJudge, load_judge
 from mien.files import file_hash, whole, write_json
-from mien.jobs.engine import Engine, Job
+from mien.jobs.engine import Job
 from mien.jobs.inputs import Item, Items, ManifestItems
 from mien.jobs.stream import Done, Loaded, stream
-from mien.jobs.workers import Row
+from mien.jobs.workers import Engine, Row
 from mien.metrics.bootstrap import Bootstrap, Estimate
 from mien.metrics.weighted import mean
 

@@ -18,12 +18,12 @@ from mien.data.detect import Detector, build_detector
 from mien.errors import MienError, unknown
 from mien.evaluation.locate import Locator, build_locator
 from mien.faces import VOCABULARIES, Crop
-from mien.jobs.engine import Engine, Job
+from mien.jobs.engine import Job
 from mien.jobs.inputs import Item, Items, expand
 from mien.jobs.locate import Place, Sight, in_crop, in_photo
 from mien.jobs.prediction import ALWAYS, CONTINUOUS, NAMED, NO_FACE, Prediction
 from mien.jobs.stream import Done, Loaded, stream
-from mien.jobs.workers import Row
+from mien.jobs.workers import Engine, Row
 from mien.models.checkpoint import load_estimator
 from mien.models.estimator import Estimator, weights_hash
 

@@ -27,11 +27,11 @@ from mien.experts.methods import Method
 from mien.experts.ours import Ours
 from mien.experts.table import Experts, ExpertSettings
 from mien.files import whole, write_json
-from mien.jobs.engine import Engine, Job
+from mien.jobs.engine import Job
 from mien.jobs.inputs import Item, ManifestItems
 from mien.jobs.labels import LabelFiles, Retention
 from mien.jobs.stream import Loaded, stream
-from mien.jobs.workers import Row
+from mien.jobs.workers import Engine, Row
 
 SCHEMA = pa.schema(
     [

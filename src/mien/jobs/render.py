@@ -22,13 +22,13 @@ from mien.errors import MienError
 from mien.evaluation.locate import Locator, build_locator
 from mien.faces import MAX_AGE, MIN_AGE, Crop
 from mien.files import whole
-from mien.jobs.engine import Engine, Job
+from mien.jobs.engine import Job
 from mien.jobs.inputs import Item, Items, ManifestItems
 from mien.jobs.paste import paste
 from mien.jobs.prediction import NO_FACE
 from mien.jobs.stream import Done, Loaded, stream
 from mien.jobs.strips import grid, save_gif, save_png, strip, synthetic
-from mien.jobs.workers import Row
+from mien.jobs.workers import Engine, Row
 from mien.models.renderer import Renderer, renderer_hash
 
 #: A face is cut at the resolution of its photo, within the renderer's own side and this one.

@@ -1,4 +1,4 @@
-"""Who does a shard's work: this process, or another one that is watched and ended when it hangs.
+"""Who does a job's work: this process, or others that are watched and ended when they hang.
 
 Either is asked for the rows of some inputs and gives them one input at a time. Whatever goes wrong on the way, an
 exception, a crash, silence, is one thing to the asker: `Lost`.
@@ -10,9 +10,10 @@ import multiprocessing
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
-from mien.errors import MienError
+from mien.errors import MienError, unknown
 from mien.memory import keep_freed
 
 Input = TypeVar("Input")
@@ -124,6 +125,47 @@ class Elsewhere:
             reason = f"its worker was killed by signal {-code}" if code and code < 0 else f"its worker ended ({code})"
         self.close()
         return "lost", reason
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Who does a job's work.
+
+    Attributes:
+        name: `local`, or `ray` for Ray Data.
+        workers: processes beside this one; 0: this one works itself.
+        patience: seconds of silence after which a worker is ended and the input it hung on listed; it takes a worker
+            beside this process. None: for ever.
+        address: of a Ray cluster; None starts one here.
+    """
+
+    name: Literal["local", "ray"] = "local"
+    workers: int = 0
+    patience: float | None = None
+    address: str | None = None
+
+    def worker(self, process: Process[Any]) -> Here | Elsewhere:
+        """One who does `process`."""
+        if self.workers == 0 and self.patience is None:
+            return Here(process)
+        return Elsewhere(process, self.patience)
+
+
+def choose_engine(
+    name: str = "local", workers: int = 0, patience: float | None = None, address: str | None = None
+) -> Engine:
+    """The engine that a command's options name.
+
+    Raises:
+        MienError: an unknown name, a patience that is none, an address without a cluster's engine.
+    """
+    if name not in ("local", "ray"):
+        raise unknown("engine", name, ("local", "ray"))
+    if patience is not None and not patience > 0:
+        raise MienError(f"a patience of {patience:g} seconds: expected a number above 0")
+    if address is not None and name != "ray":
+        raise MienError(f"the address {address} is of a Ray cluster, the engine is {name}; take the engine ray")
+    return Engine("ray" if name == "ray" else "local", workers, patience, address)
 
 
 def _serve(pipe: Any, pickled: bytes) -> None:
