@@ -32,6 +32,7 @@ from mien.models.exported import (
     export,
     write_onnx,
 )
+from mien.models.join import join
 from mien.tasks.face import TasksSettings, build_tasks
 from mien.tasks.ordinal import METHODS
 
@@ -222,6 +223,20 @@ def test_only_some_tasks(whole_model: tuple[Path, Estimator], tmp_path: Path) ->
     for wanted, message in ((["weight"], "unknown task 'weight' in the model all-of-it"), ([], "no task is asked for")):
         with pytest.raises(MienError, match=message):
             export(folder, tmp_path / "none.onnx", wanted)
+
+
+@pytest.mark.usefixtures("quickly")
+def test_joined_networks_of_two_sizes_are_one_file(tmp_path: Path) -> None:
+    settings = TasksSettings.model_validate({"race": None, "age": {"given": []}})
+    parts = [
+        build_estimator(ModelSettings(backbone="test_resnet", input_size=side), settings, CHIP).eval()
+        for side in (SIDE, SIDE // 2)
+    ]
+    joined = join(parts)
+    made = write_onnx(EstimatorGraph(joined), tmp_path / "joined.onnx")
+    images = pictures(5)
+    told, expected = ask(made.path, "age", images=images)["age"], joined.predict(images)["age"]
+    np.testing.assert_allclose(told, expected, atol=0.01)
 
 
 @pytest.mark.usefixtures("quickly")
