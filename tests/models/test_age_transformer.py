@@ -10,9 +10,11 @@ from pydantic import ValidationError
 
 from mien.errors import MienError
 from mien.faces import Crop
-from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings, Modulated, fourier
+from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings, Modulated, fourier, with_strength
+from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.checkpoint import load_renderer, save_age_transformer
 from mien.models.discriminator import Discriminator
+from mien.models.renderer import renderer_hash
 
 
 def network(**settings: object) -> AgeTransformer:
@@ -73,6 +75,35 @@ def test_one_pass_shows_what_separate_passes_do_unless_ages_see_each_other(among
         apart = torch.cat([made.render(faces, AGES[:, [place]]) for place in range(3)], dim=1)
     same = torch.allclose(whole, apart, atol=1e-5)
     assert same is (among != "asked")
+
+
+def test_with_mirror_both_halves_age_alike_and_strength_scales_what_is_shown() -> None:
+    faces = pictures()
+    middle = faces.float() / 255 * 0.4 + 0.3  # far from where pictures are cut off
+    plain, whole = network(), network(mirror=True)
+    some = network(mirror=True, strength=0.5)
+    with torch.inference_mode():
+        shown = whole.render(faces, AGES)
+        torch.testing.assert_close(whole.render(faces.flip(-1), AGES).flip(-1), shown, atol=1e-5, rtol=0)
+        assert not torch.allclose(plain.render(faces.flip(-1), AGES).flip(-1), plain.render(faces, AGES), atol=1e-2)
+        mean = (plain.shown(faces, AGES) + plain.shown(faces.flip(-1), AGES).flip(-1)) / 2
+        torch.testing.assert_close(whole.shown(faces, AGES), mean)
+        change, half = (one.render(middle, AGES) - middle[:, None] for one in (whole, some))
+        inside = (change.abs() < 0.25) & (change != 0)
+        torch.testing.assert_close(half[inside], change[inside] / 2, atol=1e-5, rtol=0)
+        # What training sees does not depend on it.
+        assert torch.equal(some(faces, AGES).changes, plain(faces, AGES).changes)
+        grey = faces[:, :1].expand(-1, 3, -1, -1)
+        shown = network(colour=0.0).render(grey, AGES)
+        assert (shown - shown[:, :, :1]).abs().max() < 1e-6
+        assert (shown[:, 0] - shown[:, 2]).abs().max() > 1e-3
+    assert len({renderer_hash(one) for one in (plain, whole, some)}) == 3
+    with torch.inference_mode():
+        assert torch.equal(with_strength(whole, 0.5).render(faces, AGES), some.render(faces, AGES))
+    with pytest.raises(MienError, match="a strength of 0: expected a number above 0, 4 at most"):
+        with_strength(plain, 0)
+    with pytest.raises(MienError, match="a strength is for AgeTransformers"):
+        with_strength(BetaVae(BetaVaeSettings(size=32, width=8), Crop("chip")), 2)
 
 
 def test_a_caption_counts_where_there_is_one() -> None:

@@ -242,7 +242,8 @@ def test_joined_networks_of_two_sizes_are_one_file(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("quickly")
 def test_a_renderer_shows_any_number_of_ages(tmp_path: Path) -> None:
     torch.manual_seed(2)
-    renderer = AgeTransformer(AgeTransformerSettings(size=32, width=8, blocks=1, anchors=[10, 50]), CHIP)
+    settings = AgeTransformerSettings(size=32, width=8, blocks=1, anchors=[10, 50], mirror=True, strength=3)
+    renderer = AgeTransformer(settings, CHIP)
     for parameter in renderer.parameters():
         parameter.data += 0.05 * torch.randn(parameter.shape)
     (tmp_path / "renderer").mkdir()

@@ -21,6 +21,12 @@ def render(
         typer.Option("--model", "-m", help="A renderer: a run, a checkpoint; the shipped one unless given."),
     ] = None,
     ages: Annotated[str, typer.Option(help="FIRST:LAST:STEP, or some with commas: 20,40,60.")] = "5:95:10",
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            help="How much of the change is shown: 0.5 half of it, 1.5 older and younger, and less the person."
+        ),
+    ] = None,
     grid: Annotated[bool, typer.Option("--grid", help="Write grid.png: the strips of the first 24 faces.")] = False,
     gif: Annotated[bool, typer.Option("--gif", help="Write a moving picture of each face too.")] = False,
     paste: Annotated[
@@ -62,6 +68,7 @@ def render(
     from mien.jobs.predict import usable
     from mien.jobs.render import ages_from, rendering, write_grid
     from mien.jobs.workers import choose_engine
+    from mien.models.age_transformer import with_strength
     from mien.models.checkpoint import load_renderer
 
     who = choose_engine(engine, workers, patience, address)
@@ -69,6 +76,8 @@ def render(
     asked = ages_from(ages)
     where = usable(device)
     renderer = load_renderer(model, where)
+    if strength is not None:
+        renderer = with_strength(renderer, strength)
     question = rendering(
         renderer,
         items,

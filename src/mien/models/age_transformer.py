@@ -31,6 +31,10 @@ WAVES, SLOWEST, QUICKEST = 12, 0.25, 8.0
 FOURIER = 2 * WAVES + 1
 #: Channels of a head of attention.
 HEAD = 16
+#: Shares of red, green and blue in brightness (Rec. 601).
+LUMA = (0.299, 0.587, 0.114)
+#: The most that a learnt change is enlarged.
+STRONGEST = 4.0
 #: Root of the inverse mean square of SiLU of a standard normal variable.
 GAIN = 1.676
 
@@ -57,6 +61,19 @@ class AgeTransformerSettings(BaseModel):
         "depends on what else is asked for; nothing",
     )
     text: int = Field(default=0, ge=0, description="length of a text token; 0: the network reads no text")
+    mirror: bool = Field(
+        default=False,
+        description="show the mean change of a face and its mirror image: both halves age alike, in twice the time",
+    )
+    strength: float = Field(
+        default=1.0, gt=0, le=STRONGEST, description="how much of the change is shown; training has all"
+    )
+    colour: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="how much of the change's colour is shown: 0 changes brightness alone, so grey stays grey",
+    )
 
     @field_validator("anchors")
     @classmethod
@@ -230,6 +247,22 @@ class AgeTransformer(nn.Module):
         seen = self.encode(images)
         return self.decode(seen, self.codes(seen, ages, source_ages, uncertainties, text))
 
+    def shown(
+        self,
+        images: Tensor,
+        ages: Tensor,
+        source_ages: Tensor | None = None,
+        uncertainties: Tensor | None = None,
+        text: Tensor | None = None,
+    ) -> Tensor:
+        """What is added to the pictures to show them at `ages`, (B, A, 3, S, S) at working size: the changes that
+        `forward` gives, as `mirror`, `strength` and `colour` of the settings have it."""
+        changes = self(images, ages, source_ages, uncertainties, text).changes
+        if self.settings.mirror:
+            changes = (changes + self(images.flip(-1), ages, source_ages, uncertainties, text).changes.flip(-1)) / 2
+        brightness = (changes * changes.new_tensor(LUMA)[:, None, None]).sum(dim=2, keepdim=True)
+        return self.settings.strength * (brightness + self.settings.colour * (changes - brightness))
+
     def render(
         self,
         images: Tensor,
@@ -240,12 +273,26 @@ class AgeTransformer(nn.Module):
     ) -> Tensor:
         """See `Renderer.render`. The change is made at the working size and added to the pictures at their own."""
         check_ages(ages, len(images))
-        changes = self(images, ages.float(), source_ages, uncertainties, text).changes
+        changes = self.shown(images, ages.float(), source_ages, uncertainties, text)
         height, width = images.shape[-2:]
         if (height, width) != changes.shape[-2:]:
             flat = F.interpolate(changes.flatten(0, 1), (height, width), mode="bilinear", antialias=True)
             changes = flat.unflatten(0, changes.shape[:2])
         return (as_float(images)[:, None] + changes).clamp(0, 1)
+
+
+def with_strength(renderer: nn.Module, strength: float) -> AgeTransformer:
+    """The AgeTransformer `renderer`, showing `strength` times the change that it has learnt.
+
+    Raises:
+        MienError: it is another renderer, or no network shows so much.
+    """
+    if not isinstance(renderer, AgeTransformer):
+        raise MienError("a strength is for AgeTransformers; beta-VAEs show what the age's code says: leave it out")
+    if not 0 < strength <= STRONGEST:
+        raise MienError(f"a strength of {strength:g}: expected a number above 0, {STRONGEST:g} at most")
+    renderer.settings = renderer.settings.model_copy(update={"strength": strength})
+    return renderer
 
 
 class QueryBlock(nn.Module):

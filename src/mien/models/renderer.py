@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from mien.errors import MienError
@@ -37,9 +38,15 @@ class Renderer(Protocol):
 
 
 def renderer_hash(renderer: Renderer) -> str:
-    """sha256 over the weights and the crop: two renderers with one hash render alike."""
+    """sha256 over the weights, the crop and the settings: two renderers with one hash render alike."""
     assert isinstance(renderer, nn.Module)
-    return fingerprint(renderer, {"crop": renderer.crop.to_dict(), "size": renderer.input_size})
+    settings = getattr(renderer, "settings", None)
+    facts = {
+        "crop": renderer.crop.to_dict(),
+        "size": renderer.input_size,
+        "settings": settings.model_dump(mode="json") if isinstance(settings, BaseModel) else {},
+    }
+    return fingerprint(renderer, facts)
 
 
 def check_ages(ages: Tensor, faces: int) -> None:

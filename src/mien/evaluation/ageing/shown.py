@@ -18,7 +18,7 @@ from mien.errors import MienError
 from mien.faces import Crop
 from mien.memory import peak
 from mien.models.estimator import fingerprint
-from mien.models.renderer import Renderer
+from mien.models.renderer import Renderer, renderer_hash
 
 #: Ages rendered when the time of ten renders is taken, and how often.
 TEN, REPEATS = tuple(float(age) for age in range(5, 96, 10)), 5
@@ -60,8 +60,8 @@ class Live:
         assert isinstance(renderer, nn.Module)
         self.renderer, self.kind, self.told, self.device = renderer, kind, told, device
         self.name = renderer.name
-        facts = {"crop": renderer.crop.to_dict(), "size": renderer.input_size, "kind": kind, "told": told}
-        self.hash = fingerprint(renderer.eval().to(device), facts)
+        renderer.eval().to(device)
+        self.hash = fingerprint(nn.Identity(), {"renderer": renderer_hash(renderer), "kind": kind, "told": told})
         self.parameters = sum(parameter.numel() for parameter in renderer.parameters())
 
     def check(self, manifest: Manifest) -> None:
