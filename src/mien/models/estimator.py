@@ -20,29 +20,24 @@ from mien.tasks.base import Outputs, State, Task
 from mien.tasks.face import TASKS, TasksSettings, build_tasks, run_tasks
 
 
-class BesideSettings(BaseModel):
-    """A further backbone, whose features stand beside those of the first."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    backbone: str = Field(description="mobilefacenet, or any architecture of timm")
-    weights: str | None = Field(default=None, description="a file of its weights, or `hub`")
-    input_size: int | None = Field(default=None, ge=16, le=1024, description="pixels; its own if left out")
-
-
-class ModelSettings(BaseModel):
-    """What network learns, and from where it starts."""
+class BackboneSettings(BaseModel):
+    """One backbone."""
 
     model_config = ConfigDict(extra="forbid")
 
     backbone: str = Field(default="mobilefacenet", description="mobilefacenet, or any architecture of timm")
     weights: str | None = Field(default=None, description="a file of backbone weights, or `hub` to download timm's")
+    input_size: int | None = Field(default=None, ge=16, le=1024, description="pixels; the backbone's own if left out")
+
+
+class ModelSettings(BackboneSettings):
+    """What network learns, and from where it starts."""
+
     init: str | None = Field(
         default=None,
         description="a run, checkpoint or shipped model to start from; heads are matched by name",
     )
-    input_size: int | None = Field(default=None, ge=16, le=1024, description="pixels; the backbone's own if left out")
-    beside: list[BesideSettings] = Field(
+    beside: list[BackboneSettings] = Field(
         default_factory=list, description="further backbones beside the first; `mien join` makes such networks of runs"
     )
     dropout: float = Field(default=0.2, ge=0, lt=1, description="dropout on the features")
@@ -175,7 +170,7 @@ def fingerprint(network: nn.Module, facts: Mapping[str, Any]) -> str:
 def build_estimator(model: ModelSettings, tasks: TasksSettings, crop: Crop, load: bool = True) -> Estimator:
     """An estimator with starting weights as `model` says; `load=False` leaves them random (a checkpoint follows)."""
     parts = [
-        build_backbone(one.backbone, one.weights if load else None, one.input_size) for one in (model, *model.beside)
+        build_backbone(one.backbone, one.weights if load else None, one.input_size) for one in [model, *model.beside]
     ]
     backbone = Joined(parts) if model.beside else parts[0]
     built = build_tasks(tasks, backbone.features)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mien.errors import MienError
-from mien.models.estimator import BesideSettings, Estimator, ModelSettings, build_estimator
+from mien.models.estimator import BackboneSettings, Estimator, ModelSettings, build_estimator
 from mien.tasks.face import TasksSettings
 from mien.tasks.ordinal import Coral
 
@@ -104,7 +104,7 @@ def _model_settings(estimators: Sequence[Estimator]) -> ModelSettings:
     models = [one.settings["model"] for one in estimators]
     return ModelSettings(
         **backbones[0],
-        beside=[BesideSettings(**beside) for beside in backbones[1:]],
+        beside=[BackboneSettings(**beside) for beside in backbones[1:]],
         dropout=max(model["dropout"] for model in models),
         # The mean over the mirror image is one of features, so it is for all or none.
         mirror=any(one.mirror for one in estimators),
