@@ -100,6 +100,7 @@ def test_with_mirror_both_halves_age_alike_and_strength_scales_what_is_shown() -
     assert len({renderer_hash(one) for one in (plain, whole, some)}) == 3
     with torch.inference_mode():
         assert torch.equal(with_strength(whole, 0.5).render(faces, AGES), some.render(faces, AGES))
+        assert whole.settings.strength == 1
     with pytest.raises(MienError, match="a strength of 0: expected a number above 0, 4 at most"):
         with_strength(plain, 0)
     with pytest.raises(MienError, match="a strength is for AgeTransformers"):

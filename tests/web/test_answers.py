@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import tempfile
 from collections.abc import Callable
@@ -9,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mien.data.drawing.face import draw
 from mien.data.pictures import decode, encode
 from mien.data.sources.drawn import sample
 from mien.errors import MienError
+from mien.faces import Crop
+from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
 from mien.web.answers import AGES, DRAWN, FACES, OPEN, Photos, Service, load_service, wanted_ages
 
 BOXES = ((10, 10, 60), (90, 10, 60))
@@ -82,6 +86,21 @@ def test_other_ages_say_that_they_are_synthetic_and_leave_no_file(
     moving = Image.open(io.BytesIO(aged.faces[0].moving))
     assert moving.info["comment"].startswith(b"synthetic")
     assert "Description" not in Image.open(io.BytesIO(aged.faces[0].given)).info
+
+
+def test_the_strength_is_the_askers_choice(service: Make, photo: np.ndarray) -> None:
+    torch.manual_seed(0)
+    network = AgeTransformer(AgeTransformerSettings(size=32, width=8, blocks=1), Crop("chip")).eval()
+    with torch.no_grad():
+        network.paint[0].weight.mul_(20)  # type: ignore[operator, union-attr]
+    asked = dataclasses.replace(service(*BOXES), renderer=network)
+    assert (asked.strength, service().strength) == (1.0, None)
+    faces = [asked.age(photo, [30], strength).faces[0] for strength in (None, 1.0, 0.5)]
+    default, same, half = (decode(face.pictures[0]).astype(int) for face in faces)
+    assert np.array_equal(default, same)
+    given = decode(faces[0].given).astype(int)
+    assert 0 < np.abs(half - given).mean() < 0.6 * np.abs(same - given).mean()
+    assert np.array_equal(decode(asked.age(photo, [30]).faces[0].pictures[0]), default)  # asked once, not kept
 
 
 def test_a_crowd_is_rendered_by_its_largest_faces(service: Make) -> None:

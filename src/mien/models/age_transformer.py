@@ -9,6 +9,7 @@ stays.
 from __future__ import annotations
 
 import math
+from copy import copy
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -282,7 +283,7 @@ class AgeTransformer(nn.Module):
 
 
 def with_strength(renderer: nn.Module, strength: float) -> AgeTransformer:
-    """The AgeTransformer `renderer`, showing `strength` times the change that it has learnt.
+    """The AgeTransformer `renderer`, of the same weights, showing `strength` times the change that it has learnt.
 
     Raises:
         MienError: it is another renderer, or no network shows so much.
@@ -291,8 +292,9 @@ def with_strength(renderer: nn.Module, strength: float) -> AgeTransformer:
         raise MienError("a strength is for AgeTransformers; beta-VAEs show what the age's code says: leave it out")
     if not 0 < strength <= STRONGEST:
         raise MienError(f"a strength of {strength:g}: expected a number above 0, {STRONGEST:g} at most")
-    renderer.settings = renderer.settings.model_copy(update={"strength": strength})
-    return renderer
+    shown = copy(renderer)
+    shown.settings = renderer.settings.model_copy(update={"strength": strength})
+    return shown
 
 
 class QueryBlock(nn.Module):

@@ -25,6 +25,7 @@ from mien.jobs.prediction import NO_FACE
 from mien.jobs.render import ages_from, rendering
 from mien.jobs.strips import save_gif, save_png, synthetic
 from mien.jobs.workers import Row
+from mien.models.age_transformer import AgeTransformer, with_strength
 from mien.models.checkpoint import load_renderer
 from mien.models.renderer import Renderer
 
@@ -109,19 +110,25 @@ class Service:
             draw_faces(small, drawn) if rows else small,
         )
 
-    def age(self, photo: np.ndarray, ages: Sequence[float]) -> AgedPhoto:
-        """The largest faces of `photo` (3, H, W) uint8 at `ages`, as `mien render` makes them.
+    @property
+    def strength(self) -> float | None:
+        """How much of the change the renderer shows by itself; None where there is no choice."""
+        return self.renderer.settings.strength if isinstance(self.renderer, AgeTransformer) else None
+
+    def age(self, photo: np.ndarray, ages: Sequence[float], strength: float | None = None) -> AgedPhoto:
+        """The largest faces of `photo` (3, H, W) uint8 at `ages`, as `mien render` makes them, `--strength` included.
 
         Raises:
             MienError: ages that nobody has.
         """
+        renderer = self.renderer
+        if strength is not None and isinstance(renderer, AgeTransformer):
+            renderer = with_strength(renderer, strength)
         found = self.detector.detect(photo)
         largest = sorted(found, key=lambda face: -float(np.prod(face.box[2:] - face.box[:2])))[:FACES]
         search = _Found(self.detector.name, [face for face in found if any(face is one for one in largest)])
         items = expand(photo)
-        question = rendering(
-            self.renderer, items, ages, detector=search, landmarker=self.locator, device=self.model.device
-        )
+        question = rendering(renderer, items, ages, detector=search, landmarker=self.locator, device=self.model.device)
         # The job writes what it makes; what it wrote is gone when the answer is in memory.
         with tempfile.TemporaryDirectory(prefix="mien-serve-") as place:
             folder = Path(place)

@@ -20,6 +20,8 @@ FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "
 FONTS_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 #: Ages that are asked for until others are typed.
 AGES = "5:95:10"
+#: Strengths that the slider offers.
+STRENGTHS = (0.5, 2.0)
 
 EMPTY = "Choose a photo on the left: drop a file, take a picture with the camera, or paste one."
 PROMISE = (
@@ -104,11 +106,12 @@ def build_page(service: Service, shipped: Sequence[Mapping[str, Any]]) -> gr.Blo
     def again(groups_out: bool, request: gr.Request) -> str:
         return tell(groups_out, _page_of(request))
 
-    def age(text: str, request: gr.Request) -> str:
+    def age(text: str, strength: float | None = None, request: gr.Request | None = None) -> str:
         def show(photo: Any) -> str:
             ages = wanted_ages(text)
-            return markup.aged_faces(service.age(photo, ages), service.renderer.name, service.beyond(ages))
+            return markup.aged_faces(service.age(photo, ages, strength), service.renderer.name, service.beyond(ages))
 
+        assert request is not None  # gradio gives it
         return _answered(show, photos, _page_of(request))
 
     def forget(request: gr.Request) -> None:
@@ -130,6 +133,15 @@ def build_page(service: Service, shipped: Sequence[Mapping[str, Any]]) -> gr.Blo
                         asked = gr.Textbox(
                             AGES, label="Ages in years", info="FIRST:LAST:STEP, or some with commas: 20,40,60", scale=4
                         )
+                        strength = gr.Slider(
+                            *STRENGTHS,
+                            value=service.strength or 1.0,
+                            step=0.1,
+                            label="Strength",
+                            info="Less keeps the person, more shows the age",
+                            visible=service.strength is not None,
+                            scale=2,
+                        )
                         button = gr.Button("Show these ages", variant="primary", scale=1, elem_classes="ask")
                     synthetic = markup.synthetic_note(service.renderer.name, service.renderer.card)
                     gr.HTML(f'<p class="note">{escape(synthetic)}</p>', **plain)
@@ -144,7 +156,8 @@ def build_page(service: Service, shipped: Sequence[Mapping[str, Any]]) -> gr.Blo
         }
         photo.change(receive, [photo, groups_out], [told, aged], **once)
         groups_out.change(again, [groups_out], [told], **once)
-        gr.on([button.click, asked.submit], age, [asked], [aged], **once)
+        wanted = [asked] if service.strength is None else [asked, strength]
+        gr.on([button.click, asked.submit], age, wanted, [aged], **once)
         blocks.unload(forget)
     return blocks
 
