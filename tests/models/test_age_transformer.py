@@ -10,10 +10,11 @@ from pydantic import ValidationError
 
 from mien.errors import MienError
 from mien.faces import Crop
-from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings, Modulated, fourier, with_strength
+from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings, fourier, with_strength
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.checkpoint import load_renderer, save_age_transformer
 from mien.models.discriminator import Discriminator
+from mien.models.modulated import Modulated
 from mien.models.renderer import renderer_hash
 
 

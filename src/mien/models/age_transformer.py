@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mien.errors import MienError
 from mien.faces import MAX_AGE, MIN_AGE, Crop
 from mien.models.beta_vae import MIDDLE, UNIT
+from mien.models.modulated import Modulated
 from mien.models.renderer import as_float, check_ages, resized
 from mien.models.residual import GROUPS, Block
 
@@ -36,8 +37,6 @@ HEAD = 16
 LUMA = (0.299, 0.587, 0.114)
 #: The most that a learnt change is enlarged.
 STRONGEST = 4.0
-#: Root of the inverse mean square of SiLU of a standard normal variable.
-GAIN = 1.676
 
 
 class AgeTransformerSettings(BaseModel):
@@ -361,31 +360,6 @@ class Stage(nn.Module):
         for conv in self.convs:
             x = conv(x, code)
         return x
-
-
-class Modulated(nn.Module):
-    """A 3 x 3 convolution whose input channels a code scales by s, and whose output keeps its variance: times
-    rsqrt(s^2 . sum w^2). The same as StyleGAN2's demodulated weights (Karras et al., 2020,
-    https://arxiv.org/abs/1912.04958, equation 3) without a kernel of its own for each picture."""
-
-    def __init__(self, inputs: int, outputs: int, code: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        self.scale = nn.Linear(code, inputs)
-        with torch.no_grad():
-            self.scale.weight.mul_(0.3)
-            self.scale.bias.fill_(1.0)
-
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """`x` (N, inputs, H, W) and `code` (N, D) to (N, outputs, H, W), after SiLU."""
-        with torch.autocast(x.device.type, enabled=False):
-            scale = self.scale(code.float())
-            power = self.conv.weight.float().square().sum(dim=(2, 3))
-            norm = (scale.square() @ power.T + 1e-8).rsqrt()
-        y = self.conv(x * scale[..., None, None].to(x.dtype))
-        y = y * norm[..., None, None].to(y.dtype) + self.bias[:, None, None].to(y.dtype)
-        return F.silu(y) * GAIN
 
 
 def fourier(ages: Tensor) -> Tensor:

@@ -237,7 +237,7 @@ def test_names_stay_apart() -> None:
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(where=st.integers(0, 600), byte=st.integers(0, 255), cut=st.booleans())
+@given(where=st.integers(0, 900), byte=st.integers(0, 255), cut=st.booleans())
 def test_a_damaged_pass_is_made_anew_or_is_whole(tmp_path: Path, where: int, byte: int, cut: bool) -> None:
     file = tmp_path / "answers.npz"
     file.unlink(missing_ok=True)
