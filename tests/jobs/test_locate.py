@@ -13,13 +13,17 @@ from torch import Tensor
 from mien.data.align import TEMPLATES
 from mien.data.detect import Detection
 from mien.data.manifest import Manifest
+from mien.data.pictures import Pictures
 from mien.data.prepare import prepare
+from mien.data.reading import BESIDE, Read
+from mien.data.reading import Reader as PictureReader
+from mien.data.sources import Rejected
 from mien.data.sources.folder import FolderSource
 from mien.errors import MienError, PictureError
 from mien.evaluation.locate import Locator
 from mien.faces import Crop, Face
 from mien.jobs.draw import draw_faces
-from mien.jobs.locate import finder
+from mien.jobs.locate import checker, finder
 from mien.jobs.predict import Model
 from mien.models.landmarker import Landmarker, LandmarkerSettings
 
@@ -205,3 +209,71 @@ def test_a_crop_without_trusted_points_is_rejected_with_that_reason(monkeypatch:
     monkeypatch.setattr("mien.jobs.locate.build_locator", lambda name: Locator(Same(error=0.9)))
     with pytest.raises(PictureError, match="does not trust"):
         finder("any")(np.zeros((3, 60, 60), dtype=np.uint8), Crop("chip"))
+
+
+def test_given_points_beside_the_face_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Same()
+    monkeypatch.setattr("mien.jobs.locate.build_locator", lambda name: Locator(net))
+    plain(90, size=(64, 64)).save(tmp_path / "one.png")
+    true = net.places * 64 - 0.5
+    eyes = float(np.linalg.norm(true[42] - true[36]))
+
+    def checked(points: np.ndarray) -> Read:
+        reader = PictureReader(Pictures(tmp_path), Crop("chip"), None, False, check=checker("landmarker"))
+        found = reader(Face("one.png", landmarks=points.astype(np.float32), age=(30, 30)))
+        assert isinstance(found, Read)
+        return found
+
+    def read(by: float) -> Read:
+        return checked(true + by * eyes * np.array([0.6, -0.8]))
+
+    for by in (0.0, BESIDE - 0.02):
+        kept = read(by)
+        assert kept.face.landmarks is not None
+        assert kept.face.extra["landmarks_shift"] == pytest.approx(by, abs=0.01)
+    dropped = read(BESIDE + 0.02)
+    assert dropped.face.landmarks is None
+    assert dropped.face.age == (30, 30)
+    assert dropped.face.extra["landmarks_shift"] == pytest.approx(BESIDE + 0.02, abs=0.01)
+    # Points that scatter about the right place are another annotator's, not a fault of coordinates.
+    loose = checked(true + np.tile([[4.0, 4.0], [-4.0, -4.0]], (34, 1)))
+    assert loose.face.landmarks is not None
+    net.error = 0.9
+    unsure = read(0.5)
+    assert unsure.face.landmarks is not None
+    assert unsure.face.extra["landmarks_shift"] is None
+
+
+def test_a_photo_with_nothing_but_wrong_points_to_cut_it_by_is_rejected(tmp_path: Path) -> None:
+    photo().save(tmp_path / "one.png")
+    face = Face("one.png", landmarks=Same().places.astype(np.float32) * 100)
+    reader = PictureReader(Pictures(tmp_path), Crop("photo"), Crop("chip", 0, 64), False, check=lambda *_: 0.31)
+    told = reader(face)
+    assert isinstance(told, Rejected)
+    assert "its points lie 0.31 eye distances beside the face" in told.reason
+
+
+def test_faces_are_checked_by_the_nearest_of_a_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Same().places * 100
+    five = np.stack([given[36], given[42], given[30], given[48], given[54]])
+
+    class Points(Boxes):
+        def detect(self, image: np.ndarray) -> list[Detection]:
+            box = np.zeros(4)
+            return [
+                Detection(box, points=five + 300),
+                Detection(box, points=five + np.array([3.0, 4.0])),
+                Detection(box),
+            ]
+
+    monkeypatch.setattr("mien.jobs.locate.build_detector", lambda name: Points())
+    eyes = float(np.linalg.norm(given[42] - given[36]))
+    shift = checker("any")(np.zeros((3, 9, 9), dtype=np.uint8), Crop("photo"), given)
+    assert shift == pytest.approx(5 / eyes, rel=1e-6)
+    monkeypatch.setattr("mien.jobs.locate.build_detector", lambda name: Boxes((0, 0, 9, 9)))
+    assert np.isnan(checker("any")(np.zeros((3, 9, 9), dtype=np.uint8), Crop("photo"), given))
+
+
+def test_a_detector_of_boxes_checks_no_points() -> None:
+    with pytest.raises(MienError, match="it finds boxes, no points; take landmarker or yunet:PATH"):
+        checker("cascade")

@@ -89,3 +89,17 @@ def test_faces_without_points_or_alignment_are_refused(marks: Path, tmp_path: Pa
     Manifest(manifest.table, marks, Crop("photo")).save(tmp_path / "photo.parquet")
     with pytest.raises(MienError, match=r"learns from aligned ones .* prepare them with --align --margin 0.5"):
         train_run(recipe(tmp_path / "photo.parquet"), tmp_path / "other", show=False)
+
+
+def test_it_goes_on_from_another(marks: Path, trained: Path, tmp_path: Path) -> None:
+    still = recipe(marks, f"model.init={trained}", "training.epochs=1", "optim.lr=1e-12", "training.average=null")
+    result = train_run(still, tmp_path / "run", show=False)
+    assert result is not None
+    mine, its = load_landmarker(tmp_path / "run"), load_landmarker(trained)
+    np.testing.assert_array_equal(mine.shape, its.shape)
+    np.testing.assert_allclose(mine.points.weight.detach(), its.points.weight.detach(), atol=1e-8)
+    other = recipe(marks, f"model.init={trained}", "landmarker.width=0.5")
+    with pytest.raises(
+        MienError, match=r"its landmarker.width is 0.25, this recipe's is 0.5; set landmarker.width=0.25"
+    ):
+        train_run(other, tmp_path / "wider", show=False)

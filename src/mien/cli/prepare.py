@@ -46,6 +46,10 @@ def prepare(
     landmarks: Annotated[
         bool, typer.Option("--landmarks", help="Find the 68 landmarks of faces that have none, with the landmarker.")
     ] = False,
+    check_landmarks: Annotated[
+        str | None,
+        typer.Option(help="Drop given landmarks that lie beside the face as this finds it: landmarker, yunet:PATH."),
+    ] = None,
     quality: Annotated[
         bool, typer.Option("--quality", help="Reject blurred, small, dark, glaring, flat and grey faces; rejected.png.")
     ] = False,
@@ -85,7 +89,11 @@ def prepare(
     filtered = QualityFilter() if quality else None
     if thresholds is not None:
         filtered = load_filter(thresholds)
-    locate = None
+    check, locate = None, None
+    if check_landmarks is not None:
+        from mien.jobs.locate import checker
+
+        check = checker(check_landmarks)
     if landmarks:
         from mien.jobs.locate import finder
 
@@ -101,6 +109,7 @@ def prepare(
         size=size,
         margin=margin,
         align=align,
+        check=check,
         locate=locate,
         quality=filtered,
         matching=cast("Matching | None", match),
@@ -122,6 +131,8 @@ def _print(facts: dict[str, Any]) -> None:
     rows += [(f"with {label}", count) for label, count in facts["labels"].items()]
     rows += [(f"split {split}", count) for split, count in facts["splits"].items()]
     rows += [("groups of one person or picture", facts["groups"])]
+    if facts["landmarks_beside"]:
+        rows.append(("landmarks beside the face, dropped", facts["landmarks_beside"]))
     if facts["unmatched"]:
         rows.append(("names that match nothing (unmatched.csv)", facts["unmatched"]))
     table(["", "faces"], rows)

@@ -25,7 +25,7 @@ from mien.data.manifest import Manifest
 from mien.data.matching import Matching, common
 from mien.data.pictures import MIN_SIDE, Pictures
 from mien.data.quality import QualityFilter
-from mien.data.reading import Item, Locate, Poor, Reader
+from mien.data.reading import BESIDE, Check, Item, Locate, Poor, Reader
 from mien.data.schema import LABELS
 from mien.data.similarity import SIDE
 from mien.data.sources import SOURCES, Made, Rejected, Source
@@ -74,8 +74,15 @@ class Prepared:
             "splits": {**counts, "none": int((splits < 0).sum())} if (splits < 0).any() else counts,
             "groups": len(np.unique(groups[~np.isnan(groups)])),
             "unmatched": len(self.unmatched),
+            "landmarks_beside": self._beside(),
             "crop": self.manifest.crop.to_dict(),
         }
+
+    def _beside(self) -> int:
+        """Faces whose given points were dropped, as far as `check` looked."""
+        if "landmarks_shift" not in self.manifest.table.column_names:
+            return 0
+        return int((self.manifest.numbers("landmarks_shift") > BESIDE).sum())
 
     def _count(self, column: str) -> int:
         table = self.manifest.table
@@ -106,6 +113,7 @@ def prepare(
     size: int | None = None,
     margin: float = CHIP.margin,
     align: bool | None = None,
+    check: Check | None = None,
     locate: Locate | None = None,
     quality: QualityFilter | None = None,
     matching: Matching | None = None,
@@ -115,11 +123,12 @@ def prepare(
 
     Pictures stay where they are, unless they are drawn, packed in a tar.gz, or cut to the canonical crop, `size`
     pixels wide (`align`; by default wherever a source has its faces otherwise and has points, or a known crop of
-    its own) and with `margin` of the crop's side around it. `locate` finds the points of faces that have none. Faces
-    that `quality` refuses are rejected with what was measured, some of them shown in `rejected.png`. `matching`
-    brings the light, or light and colour, of every picture to the data set's, which takes a second reading. Splits
-    come from the table `splits`, else by age bin (or expression) and gender, with persons and near-identical pictures
-    on one side, seeded. What was in `out` before stays until all is written.
+    its own) and with `margin` of the crop's side around it. Given points that `check` finds beside the face are
+    dropped, `locate` finds the points of faces that have none. Faces that `quality` refuses are rejected with what
+    was measured, some of them shown in `rejected.png`. `matching` brings the light, or light and colour, of every
+    picture to the data set's, which takes a second reading. Splits come from the table `splits`, else by age bin
+    (or expression) and gender, with persons and near-identical pictures on one side, seeded. What was in `out`
+    before stays until all is written.
 
     Raises:
         MienError: nothing at `path`, nothing of the source's layout, no readable picture, a fault in `splits` or
@@ -136,7 +145,7 @@ def prepare(
     packed = out / _free_name(out) if keep else None
     with tempfile.TemporaryFile() as thumbnails:
         gathered = _Gathered(thumbnails)
-        read = Reader(Pictures(root), source.crop, cut, keep, locate, quality, matching)
+        read = Reader(Pictures(root), source.crop, cut, keep, check, locate, quality, matching)
         if matching is not None:
             _learn_tone(items, read, total, show)
         if packed is None:

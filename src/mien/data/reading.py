@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +19,17 @@ from mien.faces import Crop, Face
 
 #: Least part of a cut face that shows its picture: points that leave less are wrong.
 LEAST_SEEN = 0.5
+#: Shift of given landmarks against found ones, in eye distances, above which the given ones lie beside the face:
+#: annotators and detectors differ by a third of it.
+BESIDE = 0.15
 #: Side in pixels of a refused face on the contact sheet.
 SHOWN = 112
 
 Item = Face | Rejected | Made
 #: A picture (3, H, W) uint8 and its crop to the face's landmarks (68, 2) in its pixels; raises `PictureError`.
 Locate = Callable[[np.ndarray, Crop], np.ndarray]
+#: A picture, its crop and given landmarks (68, 2) to how far they are shifted, in eye distances; NaN: cannot be told.
+Check = Callable[[np.ndarray, Crop, np.ndarray], float]
 
 
 @dataclass(slots=True)
@@ -47,14 +53,16 @@ class Poor:
 
 @dataclass(slots=True)
 class Reader:
-    """Reads one item's picture, in any thread; finds points it lacks with `locate`, cuts it from the crop `have` to
-    `crop`, refuses it by `quality` and matches its tone by `matching` to `wanted`, where these are given.
+    """Reads one item's picture, in any thread; drops points that `check` finds beside the face, finds points it lacks
+    with `locate`, cuts it from the crop `have` to `crop`, refuses it by `quality` and matches its tone by `matching` to
+    `wanted`, where these are given.
     """
 
     pictures: Pictures
     have: Crop
     crop: Crop | None
     keep: bool
+    check: Check | None = None
     locate: Locate | None = None
     quality: QualityFilter | None = None
     matching: Matching | None = None
@@ -88,6 +96,8 @@ class Reader:
             else:
                 data = self.pictures.read(face.path, face.archive)
                 image = decode(data)
+            if self.check is not None and face.landmarks is not None:
+                face = self._checked(face, face.landmarks, image, self.check)
             if self.locate is not None and face.landmarks is None:
                 face = self._located(face, image, self.locate)
             side = min(image.shape[1:])
@@ -101,6 +111,18 @@ class Reader:
             if told := faults({**measure(inner), "side": side, **_scores(face)}, self.quality):
                 return Poor(Rejected(face.path, told), resize(inner, SHOWN))
         return face, image, data
+
+    def _checked(self, face: Face, given: np.ndarray, image: np.ndarray, check: Check) -> Face:
+        """The face with how far its points are shifted; without them, where they lie beside it."""
+        shift = check(image, self.have, given)
+        told: dict[str, Any] = {**face.extra, "landmarks_shift": shift if np.isfinite(shift) else None}
+        if not shift > BESIDE:
+            return replace(face, extra=told)
+        if self.locate is None and self.crop is not None and self.have.template not in WINDOWS:
+            raise PictureError(
+                f"its points lie {shift:.2f} eye distances beside the face, and nothing else to align it by"
+            )
+        return replace(face, landmarks=None, extra=told)
 
     def _located(self, face: Face, image: np.ndarray, locate: Locate) -> Face:
         """The face with the points that `locate` finds; without, where it finds none and they are not cut by."""

@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mien.data.align import crop_face, move_points
-from mien.data.detect import Detection, Detector, build_detector
+from mien.data.align import crop_face, five_points, move_points
+from mien.data.detect import CascadeDetector, Detection, Detector, build_detector
 from mien.data.pictures import resize
 from mien.errors import MienError, PictureError
-from mien.evaluation.locate import Locator, build_locator
+from mien.evaluation.locate import Locator, build_locator, given_square
 from mien.faces import Crop
 from mien.jobs.inputs import Item
+from mien.metrics.landmarks import eye_centre_distance
 from mien.models.checkpoint import LANDMARKER
 
 
@@ -90,3 +91,45 @@ def finder(
         return points
 
     return locate
+
+
+def checker(name: str) -> Callable[[np.ndarray, Crop, np.ndarray], float]:
+    """What `prepare` takes as `check`: how far given landmarks (68, 2) are shifted, in distances of their eye centres.
+
+    `name` is `landmarker` (the shipped one), or a detector that gives points (`yunet:PATH`, `uniface`). The shift is
+    that of the mean of five points, eyes, nose and corners of the mouth: what one annotator does otherwise than another
+    moves single points, a fault of coordinates all of them. NaN where no face is found, or nothing is trusted.
+
+    Raises:
+        MienError: there is no such detector, or it gives no points.
+    """
+    if name == "landmarker":
+        locator = build_locator(LANDMARKER)
+        assert locator is not None
+
+        def five(image: np.ndarray, crop: Crop, given: np.ndarray) -> np.ndarray | None:
+            if crop.template != "photo":
+                points = locator.crop(image, crop)
+            else:
+                fit = locator(image, given_square(given))
+                points = fit.points if fit.sure else None
+            return None if points is None else five_points(points)
+
+    else:
+        detector = build_detector(name)
+        if isinstance(detector, CascadeDetector):
+            raise MienError(f"--check-landmarks {name}: it finds boxes, no points; take landmarker or yunet:PATH")
+
+        def five(image: np.ndarray, crop: Crop, given: np.ndarray) -> np.ndarray | None:
+            found = [one.points for one in detector.detect(image) if one.points is not None]
+            middle = five_points(given).mean(axis=0)
+            return min(found, key=lambda points: float(np.linalg.norm(points.mean(axis=0) - middle)), default=None)
+
+    def check(image: np.ndarray, crop: Crop, given: np.ndarray) -> float:
+        eyes = float(eye_centre_distance(given[None].astype(np.float64))[0])
+        found = five(image, crop, given)
+        if found is None or not eyes > 0:
+            return float("nan")
+        return float(np.linalg.norm((found - five_points(given)).mean(axis=0))) / eyes
+
+    return check

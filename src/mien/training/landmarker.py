@@ -31,7 +31,7 @@ def assemble(
     """The landmarker, its objective and its loader of training faces.
 
     Raises:
-        MienError: the faces are not aligned, or those of a split have no landmarks.
+        MienError: the faces are not aligned, those of a split have no landmarks, or `model.init` is another network.
     """
     settings = recipe.landmarker or LandmarkerSettings()
     if manifest.crop.template not in TEMPLATES:
@@ -46,7 +46,10 @@ def assemble(
     torch.manual_seed(recipe.seed)
     landmarker = Landmarker(settings, manifest.crop.template)
     landmarker.name = recipe.name
-    landmarker.shape.copy_(torch.from_numpy(mean_shape(training, landmarker)))
+    if recipe.model.init:
+        _start_from(landmarker, load_landmarker(recipe.model.init), recipe.model.init)
+    else:
+        landmarker.shape.copy_(torch.from_numpy(mean_shape(training, landmarker)))
     look = window(recipe.augment, settings, manifest)
     loader, workers = training_loader(recipe, accelerator, training, {}, landmarker.input_size, look)
     # Chosen by faces that are moved as in training, always in the same way, and in the light they have.
@@ -55,6 +58,22 @@ def assemble(
         select, {}, landmarker.input_size, 128, augment=plain, seed=0, workers=min(workers, 1), training=False
     )
     return landmarker, LandmarkerObjective(landmarker, judge), loader
+
+
+def _start_from(landmarker: Landmarker, other: Landmarker, name: str) -> None:
+    """Weights and mean face of `other`, which the deviations it learnt are from.
+
+    Raises:
+        MienError: the two differ in size, or in what they see of a face.
+    """
+    for setting in ("width", "margin"):
+        mine, its = getattr(landmarker.settings, setting), getattr(other.settings, setting)
+        if mine != its:
+            raise MienError(
+                f"model.init {name}: its landmarker.{setting} is {its:g}, this recipe's is {mine:g}; "
+                f"set landmarker.{setting}={its:g}"
+            )
+    landmarker.load_state_dict(other.state_dict())
 
 
 def window(augment: AugmentSettings, settings: LandmarkerSettings, manifest: Manifest) -> AugmentSettings:
