@@ -264,10 +264,10 @@ def ages_from(text: str) -> list[float]:
             f"ages {text!r}: expected FIRST:LAST:STEP such as 5:95:10, or some with commas such as 20,40,60, "
             f"within {MIN_AGE}-{MAX_AGE} years"
         )
-    count = int((last - first) / step + 1e-9) + 1
-    if count > MOST_AGES:
-        raise MienError(f"ages {text!r}: {count:,} ages a face; expected {MOST_AGES} at most, take a larger step")
-    return [first + step * place for place in range(count)]
+    many = (last - first) / step + 1e-9 + 1  # infinite where the step is next to nothing
+    if many >= MOST_AGES + 1:
+        raise MienError(f"ages {text!r}: {many:,.0f} ages a face; expected {MOST_AGES} at most, take a larger step")
+    return [first + step * place for place in range(int(many))]
 
 
 def write_grid(job: Job) -> Path | None:
