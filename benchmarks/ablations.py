@@ -28,6 +28,15 @@ from mien.tasks.age import AgeTask
 from mien.training.recipe import load_recipe
 from mien.training.run import train_run
 
+QUALITY = ("blur", "downscale", "noise", "jpeg", "erase")
+
+
+def _without(*names: str) -> str:
+    """The setting of the recipe's augmentation without these, and without grey faces."""
+    off = ", ".join(f"{name}: {{probability: 0}}" for name in names)
+    return f"augment={{preset: faces, greyscale: 0, {off}}}"
+
+
 #: Name of the change, and the settings that make it; "WEIGHTS" stands for the path given.
 CHANGES: dict[str, list[str]] = {
     "base": [],
@@ -51,14 +60,8 @@ CHANGES: dict[str, list[str]] = {
     "augmentation: none": ["augment=none"],
     "augmentation: light": ["augment=light"],
     "augmentation: harsh": ["augment=harsh"],
-    "augmentation: no degradations": [
-        "augment={preset: faces, greyscale: 0, "
-        + ", ".join(
-            f"{name}: {{probability: 0}}"
-            for name in ("side_light", "gamma", "blur", "downscale", "noise", "jpeg", "erase")
-        )
-        + "}"
-    ],
+    "augmentation: no degradations": [_without("side_light", "gamma", *QUALITY)],
+    "augmentation: geometry alone": [_without("side_light", "gamma", "brightness", "contrast", "saturation", *QUALITY)],
     "sampling: uniform": ["sampling.by=uniform"],
     "sampling: age, fully balanced": ["sampling.balance=1"],
     "sampling: age x race": ["sampling.by=age_race", "sampling.balance=0.5"],
