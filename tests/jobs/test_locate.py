@@ -250,7 +250,7 @@ def test_a_photo_with_nothing_but_wrong_points_to_cut_it_by_is_rejected(tmp_path
     reader = PictureReader(Pictures(tmp_path), Crop("photo"), Crop("chip", 0, 64), False, check=lambda *_: 0.31)
     told = reader(face)
     assert isinstance(told, Rejected)
-    assert "its points lie 0.31 eye distances beside the face" in told.reason
+    assert told.reason.endswith("--landmarks finds others (0.31 eye distances)")
 
 
 def test_faces_are_checked_by_the_nearest_of_a_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,12 +268,34 @@ def test_faces_are_checked_by_the_nearest_of_a_detectors(monkeypatch: pytest.Mon
 
     monkeypatch.setattr("mien.jobs.locate.build_detector", lambda name: Points())
     eyes = float(np.linalg.norm(given[42] - given[36]))
-    shift = checker("any")(np.zeros((3, 9, 9), dtype=np.uint8), Crop("photo"), given)
+    shift = checker("yunet:weights.onnx")(np.zeros((3, 9, 9), dtype=np.uint8), Crop("photo"), given)
     assert shift == pytest.approx(5 / eyes, rel=1e-6)
     monkeypatch.setattr("mien.jobs.locate.build_detector", lambda name: Boxes((0, 0, 9, 9)))
-    assert np.isnan(checker("any")(np.zeros((3, 9, 9), dtype=np.uint8), Crop("photo"), given))
+    assert np.isnan(checker("yunet:weights.onnx")(np.zeros((3, 9, 9), dtype=np.uint8), Crop("photo"), given))
 
 
-def test_a_detector_of_boxes_checks_no_points() -> None:
-    with pytest.raises(MienError, match="it finds boxes, no points; take landmarker or yunet:PATH"):
-        checker("cascade")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cascade", "unknown --check-landmarks 'cascade' .*known: landmarker, .*yunet"),
+        ("landmarks", "did you mean 'landmarker'"),
+        ("yunet", "it wants the file of its weights, yunet:PATH.onnx"),
+    ],
+)
+def test_what_cannot_check_points_is_said(name: str, message: str) -> None:
+    with pytest.raises(MienError, match=message):
+        checker(name)
+
+
+def test_points_far_beside_a_face_of_a_photo_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Same()
+    monkeypatch.setattr("mien.jobs.locate.build_locator", lambda name: Locator(net))
+    monkeypatch.setattr("mien.jobs.locate.build_detector", lambda name: Boxes((200.0, 20.0, 240.0, 60.0), BOX))
+    image = np.asarray(photo()).transpose(2, 0, 1)
+    true = net.places * 80 - 0.5 + np.array([40, 20])
+    eyes = float(np.linalg.norm(true[42] - true[36]))
+    check = checker("landmarker")
+    for by in (0.0, 0.5, 1.0):
+        assert check(image, Crop("photo"), true + by * np.array([eyes, 0.0])) == pytest.approx(by, abs=0.02)
+    monkeypatch.setattr("mien.jobs.locate.build_detector", lambda name: Boxes())
+    assert np.isnan(checker("landmarker")(image, Crop("photo"), true))

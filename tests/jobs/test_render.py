@@ -29,6 +29,7 @@ from mien.jobs.paste import feather, paste
 from mien.jobs.render import Rendering, ages_from, rendering, write_grid
 from mien.jobs.strips import strip, synthetic
 from mien.jobs.workers import Engine, Here
+from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings, with_strength
 from mien.models.renderer import as_float
 
 
@@ -311,6 +312,26 @@ def test_no_range_of_ages_fills_the_memory() -> None:
     assert len(ages_from("0:120:0.1")) == 1201
     with pytest.raises(MienError, match="expected 1201 at most, take a larger step"):
         ages_from("0:120:1e-9")
+
+
+def test_any_age_has_a_name_that_sorts(tmp_path: Path) -> None:
+    source = save(tmp_path / "a.png", face())
+    question, items = ask(source, [0.00001, 0.5, 5, 33.25, 100], crops=True)
+    job = question.job(tmp_path / "out", items, show=False)
+    names = [Path(row["picture"]).name.partition("age-")[2] for row in job.rows()]
+    assert names == ["000.00001.png", "000.5.png", "005.png", "033.25.png", "100.png"]
+
+
+def test_renders_tell_how_strongly_they_are_shown(tmp_path: Path) -> None:
+    source = save(tmp_path / "a.png", face())
+    torch.manual_seed(0)
+    network = AgeTransformer(AgeTransformerSettings(size=32, width=8, blocks=1, strength=1.3), Crop("chip"))
+    items = expand(source)
+    rendering(network, items, [30.0], crops=True).job(tmp_path / "out", items, show=False)
+    assert open_renders(tmp_path / "out")[1]["model"]["strength"] == 1.3
+    weaker = rendering(with_strength(network, 0.5), items, [30.0], crops=True)
+    with pytest.raises(MienError, match=r"model.strength was 1\.3, is 0\.5"):
+        weaker.job(tmp_path / "out", items, show=False)
 
 
 def test_what_cannot_be_rendered_is_said(tmp_path: Path, drawn: Path) -> None:

@@ -106,9 +106,31 @@ def test_what_cannot_be_joined_is_said() -> None:
         join([one, made(2, {**FREE, "valence": None})])
     with pytest.raises(MienError, match=r"tasks\.age: number 1 and number 2 do not give the same outputs"):
         join([one, made(2, {**FREE, "age": {"given": [], "method": "corn"}})])
+    with pytest.raises(MienError, match=r"tasks\.valence: .* agree in given, .* bounded, and on a hidden layer"):
+        join([one, made(2, {**FREE, "valence": {"bounded": True}})])
+    with pytest.raises(MienError, match=r"tasks\.gender: number 2 and number 1 do not give the same outputs"):
+        join([made(2, {**FREE, "gender": {"hidden": 8}}), one])
     with pytest.raises(MienError, match=r"number 2 sees faces as chip with margin 0\.3"):
         join([one, made(2, crop=Crop("chip", 0.3))])
     with pytest.raises(MienError, match=r"number 2 reads landmarks"):
         join([one, made(2, landmarks=True)])
     with pytest.raises(MienError, match=r"model\.init number 1: its backbone is test_resnet, this recipe's is test_r"):
         start_from(join([one, made(2)]), one)
+
+
+def test_terms_of_all_hold_for_the_joined_model() -> None:
+    singles = [made(1), made(2), made(3)]
+    assert join(singles).card == {}
+    singles[0].card = {"terms": "research only", "figures": {"MAE": "4"}}
+    singles[2].card = {"terms": "no faces of children"}
+    singles[1].card = {"terms": "research only"}
+    assert join(singles).card == {"terms": "research only; no faces of children"}
+
+
+def test_what_all_were_shown_in_training_the_joined_model_was_shown() -> None:
+    singles = [made(1), made(2)]
+    for single in singles:
+        single.settings["augment"] = {"flip": 0.5}
+    assert join(singles).settings["augment"] == {"flip": 0.5}
+    singles[1].settings["augment"] = {"flip": 0.0}
+    assert "augment" not in join(singles).settings

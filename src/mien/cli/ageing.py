@@ -127,7 +127,7 @@ def remarks(model: str, judges: Judges) -> list[str]:
                 continue
             if weights_hash(other) == judges.age.hash:
                 found.append(f"{model} was guided by its judge {judges.age.name}: its ages prove nothing; name another")
-            elif other.settings["model"]["backbone"] == judges.age.estimator.settings["model"]["backbone"]:
+            elif set(other.backbone_names) & set(judges.age.estimator.backbone_names):
                 found.append(f"{model} was guided by a network of the judge's architecture, with other weights")
         if taught.get("perceptual") and taught.get("perceptual_backbone") == "mobilefacenet" and judges.identity:
             found.append(f"{model} learnt by a perceptual term of MobileFaceNet: its identity is judged too well")

@@ -18,6 +18,9 @@ def join(
         Path | None,
         typer.Option(metavar="FACES", help="A manifest: calibrate on its val, then judge on that."),
     ] = None,
+    allow_relabelled: Annotated[
+        bool, typer.Option("--allow-relabelled", help="Calibrate and judge on ages that `mien relabel` made, too.")
+    ] = False,
     batch: Annotated[int, typer.Option(min=1, help="Faces in one pass.")] = 128,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object with every figure.")] = False,
@@ -45,7 +48,8 @@ def join(
     manifest = None
     if faces is not None:
         manifest = Manifest.open(faces)
-        guard_labels(manifest.split("val"))
+        if not allow_relabelled:
+            guard_labels(manifest.split("val"))
     joined = join_estimators([load_estimator(model) for model in models]).to(device)
     joined.name = out.name
     parts = ", ".join(models)

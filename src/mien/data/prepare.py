@@ -58,7 +58,7 @@ class Prepared:
     def facts(self) -> dict[str, Any]:
         """Counts of faces, rejections by reason (the most frequent first), labels, splits and groups."""
         # "labels.csv line 12: no such picture" is the same reason on every line, "quality: blur (...)" of every face.
-        same = r"^\S+ (line|row) \d+: |(?<=^quality: )(?P<tags>.*) \(.*"
+        same = r"^\S+ (line|row) \d+: |(?<=^quality: )(?P<tags>.*) \(.*| \([\d.]+ eye distances\)$| \(\d+% of it\)$"
         reasons = Counter(re.sub(same, lambda found: found["tags"] or "", item.reason) for item in self.rejected)
         splits = self.manifest.codes("split")
         counts = {word: int((splits == code).sum()) for code, word in enumerate(SPLITS)}
@@ -137,6 +137,8 @@ def prepare(
     path, out = Path(path), Path(out)
     items, made, total = _items(source, path)
     cut = _cut(source, items, made, size or source.cut_size, margin, align, locate is not None)
+    if check is not None and not any(isinstance(item, Face) and item.landmarks is not None for item in items):
+        raise MienError(f"--check-landmarks: source {source.name} gives no landmarks to check here; leave it out")
     if made and matching is not None:
         raise MienError(f"--match {matching}: source {source.name} draws and labels its light; leave it out")
     keep = made or cut is not None or matching is not None or is_compressed_tar(path)

@@ -120,7 +120,8 @@ class Reader:
             return replace(face, extra=told)
         if self.locate is None and self.crop is not None and self.have.template not in WINDOWS:
             raise PictureError(
-                f"its points lie {shift:.2f} eye distances beside the face, and nothing else to align it by"
+                f"its points, by which it is cut, lie beside the face; --landmarks finds others "
+                f"({shift:.2f} eye distances)"
             )
         return replace(face, landmarks=None, extra=told)
 
@@ -151,7 +152,9 @@ class Reader:
         plain = Crop(crop.template, 0.0, crop.size)  # what lies around the face may be missing
         matrix = crop_matrix(where, plain)
         if (share := seen(matrix, plain, width, height)) < LEAST_SEEN:
-            raise PictureError(f"cut by its points, {1 - share:.0%} of the face would lie outside the picture")
+            raise PictureError(
+                f"cut by its points, most of the face would lie outside the picture ({1 - share:.0%} of it)"
+            )
         side = crop.size / float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
         # A crop ends close to the face: black corners in nearly every picture would give the data set away.
         image, matrix = crop_face(image, where, crop, mirror=self.have.template in WINDOWS)

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mien.data.align import crop_face, five_points, move_points
-from mien.data.detect import CascadeDetector, Detection, Detector, build_detector
+from mien.data.detect import Detection, Detector, build_detector
 from mien.data.pictures import resize
-from mien.errors import MienError, PictureError
-from mien.evaluation.locate import Locator, build_locator, given_square
+from mien.errors import MienError, PictureError, unknown
+from mien.evaluation.locate import Locator, build_locator
 from mien.faces import Crop
 from mien.jobs.inputs import Item
 from mien.metrics.landmarks import eye_centre_distance
@@ -62,6 +62,10 @@ def in_crop(item: Item, crop: Crop, locator: Locator | None, wanted: bool) -> tu
     return Sight(resize(picture, crop.size), moved), Place(None, points)
 
 
+#: What can check landmarks that are given.
+CHECKERS = ("landmarker", "yunet", "uniface")
+
+
 def finder(
     landmarker: str | Path = LANDMARKER, detector: str | Detector = "cascade"
 ) -> Callable[[np.ndarray, Crop], np.ndarray]:
@@ -96,34 +100,32 @@ def finder(
 def checker(name: str) -> Callable[[np.ndarray, Crop, np.ndarray], float]:
     """What `prepare` takes as `check`: how far given landmarks (68, 2) are shifted, in distances of their eye centres.
 
-    `name` is `landmarker` (the shipped one), or a detector that gives points (`yunet:PATH`, `uniface`). The shift is
-    that of the mean of five points, eyes, nose and corners of the mouth: what one annotator does otherwise than another
-    moves single points, a fault of coordinates all of them. NaN where no face is found, or nothing is trusted.
+    `name` is `landmarker` (the shipped one, in photos where the cascade finds a face), or a detector that gives points
+    (`yunet:PATH`, `uniface`); of several faces the nearest counts. The shift is that of the mean of five points, eyes,
+    nose and corners of the mouth: what one annotator does otherwise than another moves single points, a fault of
+    coordinates all of them. NaN where no face is found, or nothing is trusted.
 
     Raises:
         MienError: there is no such detector, or it gives no points.
     """
-    if name == "landmarker":
-        locator = build_locator(LANDMARKER)
-        assert locator is not None
+    kind, _, weights = name.partition(":")
+    if kind not in CHECKERS:
+        raise unknown("--check-landmarks", name, CHECKERS)
+    if kind == "yunet" and not weights:
+        raise MienError("--check-landmarks yunet: it wants the file of its weights, yunet:PATH.onnx")
+    locator = build_locator(LANDMARKER) if kind == "landmarker" else None
+    detector = build_detector("cascade" if kind == "landmarker" else name)
 
-        def five(image: np.ndarray, crop: Crop, given: np.ndarray) -> np.ndarray | None:
-            if crop.template != "photo":
-                points = locator.crop(image, crop)
-            else:
-                fit = locator(image, given_square(given))
-                points = fit.points if fit.sure else None
+    def five(image: np.ndarray, crop: Crop, given: np.ndarray) -> np.ndarray | None:
+        if locator is not None and crop.template != "photo":
+            points = locator.crop(image, crop)
             return None if points is None else five_points(points)
-
-    else:
-        detector = build_detector(name)
-        if isinstance(detector, CascadeDetector):
-            raise MienError(f"--check-landmarks {name}: it finds boxes, no points; take landmarker or yunet:PATH")
-
-        def five(image: np.ndarray, crop: Crop, given: np.ndarray) -> np.ndarray | None:
-            found = [one.points for one in detector.detect(image) if one.points is not None]
-            middle = five_points(given).mean(axis=0)
-            return min(found, key=lambda points: float(np.linalg.norm(points.mean(axis=0) - middle)), default=None)
+        middle = five_points(given).mean(axis=0)
+        found = sorted(detector.detect(image), key=lambda face: float(np.linalg.norm(_middle(face) - middle)))
+        if not found or locator is None:
+            return found[0].points if found else None
+        fit = locator(image, found[0].where)
+        return five_points(fit.points) if fit.sure else None
 
     def check(image: np.ndarray, crop: Crop, given: np.ndarray) -> float:
         eyes = float(eye_centre_distance(given[None].astype(np.float64))[0])
@@ -133,3 +135,8 @@ def checker(name: str) -> Callable[[np.ndarray, Crop, np.ndarray], float]:
         return float(np.linalg.norm((found - five_points(given)).mean(axis=0))) / eyes
 
     return check
+
+
+def _middle(face: Detection) -> np.ndarray:
+    """The middle of a face (2,), by its points if it has some, else its box."""
+    return (face.box[:2] + face.box[2:]) / 2 if face.points is None else face.points.mean(axis=0)

@@ -29,6 +29,7 @@ from mien.jobs.prediction import NO_FACE
 from mien.jobs.stream import Done, Loaded, stream
 from mien.jobs.strips import grid, save_gif, save_png, strip, synthetic
 from mien.jobs.workers import Engine, Row
+from mien.models.age_transformer import AgeTransformer
 from mien.models.renderer import Renderer, renderer_hash
 
 #: A face is cut at the resolution of its photo, within the renderer's own side and this one.
@@ -81,7 +82,9 @@ class Rendering:
         Pictures lie in a folder a shard, named by the input's number, the face and the age; `renders.parquet` tells
         what each is (`data/renders.py`). The same inputs, ages and weights give the same bytes.
         """
-        model = {"name": self.renderer.name, "sha256": self.hash()}
+        model: dict[str, object] = {"name": self.renderer.name, "sha256": self.hash()}
+        if isinstance(self.renderer, AgeTransformer):
+            model["strength"] = self.renderer.settings.strength
         facts = {
             "model": model,
             "inputs": items.hash(),
@@ -320,7 +323,7 @@ def _exact(manifest: Manifest | Slices) -> list[float | None]:
 
 def _written(age: float) -> str:
     """An age in a file's name: three digits before the point, so that names sort by age."""
-    years, _, part = f"{age:g}".partition(".")
+    years, _, part = f"{age:.6f}".rstrip("0").partition(".")
     return f"{int(years):03d}{'.' if part else ''}{part}"
 
 

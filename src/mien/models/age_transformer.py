@@ -39,6 +39,10 @@ LUMA = (0.299, 0.587, 0.114)
 STRONGEST = 4.0
 
 
+#: Settings of how the network's answer is shown; weights learn nothing of them.
+SHOWING = ("mirror", "strength", "colour")
+
+
 class AgeTransformerSettings(BaseModel):
     """What the network is. `width` is the dial: parameters grow with its square.
 

@@ -7,7 +7,7 @@ hold `training.safetensors` and `training.json`, from which training goes on.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,12 @@ def save_facts(folder: Path, estimator: Estimator) -> None:
             "card": estimator.card,
         },
     )
+
+
+def inherited_terms(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the card of a network made from others says of terms: all of theirs, nothing where none says any."""
+    terms = list(dict.fromkeys(str(card["terms"]) for card in cards if card.get("terms")))
+    return {"terms": "; ".join(terms)} if terms else {}
 
 
 def save_landmarker(folder: Path, landmarker: Landmarker, weights: Mapping[str, Tensor] | None = None) -> None:

@@ -199,3 +199,13 @@ def start_from(estimator: Estimator, other: Estimator) -> list[str]:
         )
     estimator.load_state_dict(fitting, strict=False)
     return sorted(set(own) - set(fitting))
+
+
+def seen_otherwise(estimator: Estimator, other: Estimator) -> str:
+    """The settings by which `other` sees faces otherwise than `estimator` does with the same weights; empty: none."""
+    told = []
+    if estimator.input_size != other.input_size:
+        told.append(f"model.input_size={other.input_size}")
+    if estimator.mirror != other.mirror:
+        told.append(f"model.mirror={str(other.mirror).lower()}")
+    return " ".join(told)

@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 
 from mien.errors import MienError
+from mien.models.checkpoint import inherited_terms
 from mien.models.estimator import BackboneSettings, Estimator, ModelSettings, build_estimator
 from mien.tasks.face import TasksSettings
 from mien.tasks.ordinal import Coral
+
+#: Settings of a task on which the meaning of its outputs depends.
+SAME = ("given", "method", "grid", "decode", "regression", "bounded")
 
 
 def join(estimators: Sequence[Estimator]) -> Estimator:
@@ -52,6 +56,10 @@ def join(estimators: Sequence[Estimator]) -> Estimator:
             f"the heads of {first.name} and the others cannot be joined, only layers on the features can: "
             f"{str(error).splitlines()[-1].strip()}"
         ) from None
+    joined.card |= inherited_terms([one.card for one in estimators])
+    augments = [one.settings.get("augment") for one in estimators]
+    if all(augment == augments[0] for augment in augments):
+        joined.settings["augment"] = augments[0]
     for mine, *theirs in zip(*(_corals(one) for one in (joined, *estimators)), strict=True):
         mine.be_mean_of(theirs)
     return joined
@@ -84,15 +92,15 @@ def _check(first: Estimator, one: Estimator) -> None:
             )
         if _shape(first, name) != _shape(one, name):
             raise MienError(
-                f"tasks.{name}: {first.name} and {one.name} do not give the same outputs (method, grid, given); join "
-                "networks whose recipes agree there"
+                f"tasks.{name}: {first.name} and {one.name} do not give the same outputs; join networks whose recipes "
+                f"agree in {', '.join(SAME)}, and on a hidden layer"
             )
 
 
 def _shape(estimator: Estimator, name: str) -> dict[str, Any]:
-    """The settings of a task on which the meaning of its outputs depends."""
+    """What two heads of a task must share for their outputs to have a mean."""
     settings = estimator.task(name).settings.model_dump(mode="json")
-    return {key: settings[key] for key in ("given", "method", "grid", "decode", "regression") if key in settings}
+    return {key: settings[key] for key in SAME if key in settings} | {"hidden": bool(settings.get("hidden"))}
 
 
 def _model_settings(estimators: Sequence[Estimator]) -> ModelSettings:

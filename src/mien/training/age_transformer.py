@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.files import write_json
-from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
-from mien.models.checkpoint import load_renderer
+from mien.models.age_transformer import SHOWING, AgeTransformer, AgeTransformerSettings
+from mien.models.checkpoint import inherited_terms, load_renderer
 from mien.models.embeddings import caption_tokens
 from mien.models.learnt_language import build_language
 from mien.objectives.age_transformer import AgeTransformerObjective
@@ -65,16 +66,15 @@ def assemble(
 def _start_from(network: AgeTransformer, init: str) -> None:
     """Take over the weights of another AgeTransformer."""
     other = load_renderer(init)
-    if not isinstance(other, AgeTransformer) or other.settings != network.settings:
-        its = other.settings.model_dump() if isinstance(other, AgeTransformer) else {}
-        differ = [name for name, value in network.settings.model_dump().items() if its.get(name, value) != value]
-        raise MienError(
-            f"model.init {init}: "
-            + (f"its age_transformer has another {', '.join(differ)}" if its else "a beta-VAE, not an AgeTransformer")
-            + "; name one of the recipe's own settings"
-        )
+    if not isinstance(other, AgeTransformer):
+        raise MienError(f"model.init {init}: a beta-VAE, not an AgeTransformer")
+    mine, its = (one.settings.model_dump(mode="json", exclude=set(SHOWING)) for one in (network, other))
+    if differ := {name: value for name, value in its.items() if mine[name] != value}:
+        settings = " ".join(f"age_transformer.{name}={json.dumps(value)}" for name, value in differ.items())
+        raise MienError(f"model.init {init}: it was built otherwise; give this run {settings}")
     require_view(network.crop, other.crop, "the manifest")
     network.load_state_dict(other.state_dict())
+    network.card |= inherited_terms([other.card])
 
 
 def evenly(manifest: Manifest, count: int) -> Manifest:

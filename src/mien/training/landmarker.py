@@ -15,7 +15,7 @@ from mien.data.transforms import AugmentSettings, Chance
 from mien.errors import MienError
 from mien.evaluation.landmarks import evaluate_landmarker
 from mien.files import write_json
-from mien.models.checkpoint import load_landmarker
+from mien.models.checkpoint import inherited_terms, load_landmarker
 from mien.models.landmarker import Landmarker, LandmarkerSettings
 from mien.objectives.landmarker import LandmarkerObjective
 from mien.training.batches import training_loader
@@ -74,6 +74,7 @@ def _start_from(landmarker: Landmarker, other: Landmarker, name: str) -> None:
                 f"set landmarker.{setting}={its:g}"
             )
     landmarker.load_state_dict(other.state_dict())
+    landmarker.card |= inherited_terms([other.card])
 
 
 def window(augment: AugmentSettings, settings: LandmarkerSettings, manifest: Manifest) -> AugmentSettings:

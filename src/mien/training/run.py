@@ -25,8 +25,8 @@ from mien.evaluation.relabelled import guard_labels
 from mien.faces import SPLITS, VOCABULARIES
 from mien.files import write_json
 from mien.memory import keep_freed
-from mien.models.checkpoint import load_estimator, read_pointer, save_facts
-from mien.models.estimator import Estimator, build_estimator, start_from
+from mien.models.checkpoint import inherited_terms, load_estimator, read_pointer, save_facts
+from mien.models.estimator import Estimator, build_estimator, seen_otherwise, start_from
 from mien.objectives.base import Objective
 from mien.objectives.estimator import GROUP, EstimatorObjective
 from mien.progress import clock
@@ -128,8 +128,11 @@ def assemble(
         other = load_estimator(recipe.model.init)
         require_view(manifest.crop, other.crop, "the manifest")
         new = start_from(estimator, other)
+        estimator.card |= inherited_terms([other.card])
         if accelerator.is_main_process and new:
             _say(f"model.init {recipe.model.init}: starts without a match: {', '.join(new)}")
+        if accelerator.is_main_process and (sees := seen_otherwise(estimator, other)):
+            _say(f"model.init {recipe.model.init} has {sees}, which this run does not; set them to go on as it was")
 
     labels = encode(estimator, training)
     for name in estimator.tasks:

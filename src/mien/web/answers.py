@@ -57,8 +57,12 @@ class Told:
 
 @dataclass(frozen=True)
 class Aged:
-    """One face at other ages, as bytes of PNG files, `moving` of a GIF; all but `given` say that they are synthetic."""
+    """One face at other ages, as bytes of PNG files, `moving` of a GIF; all but `given` say that they are synthetic.
 
+    `number` is its place among all faces of the photo, from 1 at the left.
+    """
+
+    number: int
     given: bytes
     pictures: list[bytes]
     strip: bytes
@@ -125,7 +129,8 @@ class Service:
             renderer = with_strength(renderer, strength)
         found = self.detector.detect(photo)
         largest = sorted(found, key=lambda face: -float(np.prod(face.box[2:] - face.box[:2])))[:FACES]
-        search = _Found(self.detector.name, [face for face in found if any(face is one for one in largest)])
+        numbers = [number for number, face in enumerate(found) if any(face is one for one in largest)]
+        search = _Found(self.detector.name, [found[number] for number in numbers])
         items = expand(photo)
         question = rendering(renderer, items, ages, detector=search, landmarker=self.locator, device=self.model.device)
         # The job writes what it makes; what it wrote is gone when the answer is in memory.
@@ -133,9 +138,10 @@ class Service:
             folder = Path(place)
             rows = [row for row in question.job(folder, items, show=False).rows() if row["error"] is None]
             faces = [rows[start : start + len(ages)] for start in range(0, len(rows), len(ages))]
-            return AgedPhoto(list(ages), len(found), [self._aged(folder, face) for face in faces])
+            shown = [self._aged(folder, face, numbers[face[0]["face"]] + 1) for face in faces]
+            return AgedPhoto(list(ages), len(found), shown)
 
-    def _aged(self, folder: Path, rows: Sequence[Row]) -> Aged:
+    def _aged(self, folder: Path, rows: Sequence[Row], number: int) -> Aged:
         """One face, a row an age, from what the job wrote to `folder`."""
         ages = [row["age"] for row in rows]
         made = [_tile(folder / row["picture"]) for row in rows]
@@ -146,6 +152,7 @@ class Service:
         moving = folder / "moving.gif"
         save_gif(moving, np.stack(made), synthetic(self.renderer.name, ages))
         return Aged(
+            number,
             encode(_tile(folder / rows[0]["source_picture"]), "PNG"),
             pictures,
             (folder / rows[0]["strip"]).read_bytes(),

@@ -121,8 +121,8 @@ def aged_faces(aged: AgedPhoto, name: str, guessed: Sequence[float]) -> str:
     if aged.found > len(aged.faces):
         parts.append(notice(f"{aged.found} faces were found; the {FACES} largest are shown. mien render shows all."))
     several = len(aged.faces) > 1
-    for number, face in enumerate(aged.faces, 1):
-        parts.append(f"<section>{f'<h3>Face {number}</h3>' if several else ''}{_ages(face, aged.ages)}</section>")
+    for face in aged.faces:
+        parts.append(f"<section>{f'<h3>Face {face.number}</h3>' if several else ''}{_ages(face, aged.ages)}</section>")
     return "".join(parts)
 
 

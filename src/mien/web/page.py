@@ -134,7 +134,8 @@ def build_page(service: Service, shipped: Sequence[Mapping[str, Any]]) -> gr.Blo
                             AGES, label="Ages in years", info="FIRST:LAST:STEP, or some with commas: 20,40,60", scale=4
                         )
                         strength = gr.Slider(
-                            *STRENGTHS,
+                            min(STRENGTHS[0], service.strength or 1.0),
+                            max(STRENGTHS[1], service.strength or 1.0),
                             value=service.strength or 1.0,
                             step=0.1,
                             label="Strength",
