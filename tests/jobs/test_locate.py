@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -234,6 +236,7 @@ def test_given_points_beside_the_face_are_dropped(tmp_path: Path, monkeypatch: p
     dropped = read(BESIDE + 0.02)
     assert dropped.face.landmarks is None
     assert dropped.face.age == (30, 30)
+    assert dropped.fault.startswith("its landmarks lie beside the face and were dropped (0.17")
     assert dropped.face.extra["landmarks_shift"] == pytest.approx(BESIDE + 0.02, abs=0.01)
     # Points that scatter about the right place are another annotator's, not a fault of coordinates.
     loose = checked(true + np.tile([[4.0, 4.0], [-4.0, -4.0]], (34, 1)))
@@ -242,6 +245,28 @@ def test_given_points_beside_the_face_are_dropped(tmp_path: Path, monkeypatch: p
     unsure = read(0.5)
     assert unsure.face.landmarks is not None
     assert unsure.face.extra["landmarks_shift"] is None
+
+
+def test_dropped_points_are_listed_and_the_face_stays(tmp_path: Path) -> None:
+    for number in range(3):
+        plain(50 + 40 * number, size=(64, 64)).save(tmp_path / f"{number}.png")
+    rows = [(f"{number}.png", [30.0] * 136) for number in range(3)]
+    table = pa.table({"path": [row[0] for row in rows], "landmarks": [row[1] for row in rows]})
+    pq.write_table(table, tmp_path / "labels.parquet")
+    source = FolderSource(crop="chip", labels=tmp_path / "labels.parquet")
+    shifts = {50: 0.02, 90: 0.4, 130: float("nan")}
+
+    def check(image: np.ndarray, crop: Crop, given: np.ndarray) -> float:
+        return shifts[int(image[0, 0, 0])]
+
+    made = prepare(source, tmp_path, tmp_path / "out", check=check, show=False)
+    reason = "its landmarks lie beside the face and were dropped"
+    assert [(one.path, one.reason) for one in made.rejected] == [("1.png", f"{reason} (0.40 eye distances)")]
+    assert made.facts()["reasons"] == {reason: 1}
+    assert np.isfinite(made.manifest.landmarks()).all(axis=(1, 2)).tolist() == [True, False, True]
+    np.testing.assert_allclose(made.manifest.numbers("landmarks_shift"), [0.02, 0.4, np.nan])
+    with pytest.raises(MienError, match="--check-landmarks: source folder gives no landmarks to check here"):
+        prepare(FolderSource(crop="chip"), tmp_path, tmp_path / "none", check=check, show=False)
 
 
 def test_a_photo_with_nothing_but_wrong_points_to_cut_it_by_is_rejected(tmp_path: Path) -> None:

@@ -131,8 +131,6 @@ def _print(facts: dict[str, Any]) -> None:
     rows += [(f"with {label}", count) for label, count in facts["labels"].items()]
     rows += [(f"split {split}", count) for split, count in facts["splits"].items()]
     rows += [("groups of one person or picture", facts["groups"])]
-    if facts["landmarks_beside"]:
-        rows.append(("landmarks beside the face, dropped", facts["landmarks_beside"]))
     if facts["unmatched"]:
         rows.append(("names that match nothing (unmatched.csv)", facts["unmatched"]))
     table(["", "faces"], rows)

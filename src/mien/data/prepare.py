@@ -25,7 +25,7 @@ from mien.data.manifest import Manifest
 from mien.data.matching import Matching, common
 from mien.data.pictures import MIN_SIDE, Pictures
 from mien.data.quality import QualityFilter
-from mien.data.reading import BESIDE, Check, Item, Locate, Poor, Reader
+from mien.data.reading import Check, Item, Locate, Poor, Reader
 from mien.data.schema import LABELS
 from mien.data.similarity import SIDE
 from mien.data.sources import SOURCES, Made, Rejected, Source
@@ -74,15 +74,8 @@ class Prepared:
             "splits": {**counts, "none": int((splits < 0).sum())} if (splits < 0).any() else counts,
             "groups": len(np.unique(groups[~np.isnan(groups)])),
             "unmatched": len(self.unmatched),
-            "landmarks_beside": self._beside(),
             "crop": self.manifest.crop.to_dict(),
         }
-
-    def _beside(self) -> int:
-        """Faces whose given points were dropped, as far as `check` looked."""
-        if "landmarks_shift" not in self.manifest.table.column_names:
-            return 0
-        return int((self.manifest.numbers("landmarks_shift") > BESIDE).sum())
 
     def _count(self, column: str) -> int:
         table = self.manifest.table
@@ -124,11 +117,11 @@ def prepare(
     Pictures stay where they are, unless they are drawn, packed in a tar.gz, or cut to the canonical crop, `size`
     pixels wide (`align`; by default wherever a source has its faces otherwise and has points, or a known crop of
     its own) and with `margin` of the crop's side around it. Given points that `check` finds beside the face are
-    dropped, `locate` finds the points of faces that have none. Faces that `quality` refuses are rejected with what
-    was measured, some of them shown in `rejected.png`. `matching` brings the light, or light and colour, of every
-    picture to the data set's, which takes a second reading. Splits come from the table `splits`, else by age bin
-    (or expression) and gender, with persons and near-identical pictures on one side, seeded. What was in `out`
-    before stays until all is written.
+    dropped and listed, `locate` finds the points of faces that have none. Faces that `quality` refuses are rejected
+    with what was measured, some of them shown in `rejected.png`. `matching` brings the light, or light and colour,
+    of every picture to the data set's, which takes a second reading. Splits come from the table `splits`, else by
+    age bin (or expression) and gender, with persons and near-identical pictures on one side, seeded. What was in
+    `out` before stays until all is written.
 
     Raises:
         MienError: nothing at `path`, nothing of the source's layout, no readable picture, a fault in `splits` or
@@ -269,6 +262,8 @@ def _gather(
                 if archive is not None and result.data is not None:
                     # A fixed date: the same pictures make the same file.
                     archive.writestr(zipfile.ZipInfo(result.face.path, (1980, 1, 1, 0, 0, 0)), result.data)
+                if result.fault:
+                    gathered.rejected.append(Rejected(result.face.path, result.fault))
                 gathered.faces.append(result.face)
                 gathered.hashes.append(result.sha256)
                 gathered.sizes.append(result.size)

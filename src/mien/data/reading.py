@@ -22,6 +22,8 @@ LEAST_SEEN = 0.5
 #: Shift of given landmarks against found ones, in eye distances, above which the given ones lie beside the face:
 #: annotators and detectors differ by a third of it.
 BESIDE = 0.15
+#: The column of that shift.
+SHIFT = "landmarks_shift"
 #: Side in pixels of a refused face on the contact sheet.
 SHOWN = 112
 
@@ -34,13 +36,17 @@ Check = Callable[[np.ndarray, Crop, np.ndarray], float]
 
 @dataclass(slots=True)
 class Read:
-    """A face whose picture was read; `data` is set where the picture is to be written beside the manifest."""
+    """A face whose picture was read; `data` is set where the picture is to be written beside the manifest.
+
+    `fault` is what was wrong with a label that it has lost, empty if nothing was.
+    """
 
     face: Face
     sha256: bytes
     size: tuple[int, int]
     thumbnail: np.ndarray
     data: bytes | None = None
+    fault: str = ""
 
 
 @dataclass(slots=True)
@@ -78,7 +84,9 @@ class Reader:
             face = replace(face, extra={**face.extra, "matched": self.matching})
             data = encode(image)
         size = (image.shape[2], image.shape[1])
-        return Read(face, sha256(data), size, thumbnail(self._inner(image)), data if self.keep else None)
+        shift = face.extra.get(SHIFT) or 0.0
+        fault = f"its landmarks lie beside the face and were dropped ({shift:.2f} eye distances)" * (shift > BESIDE)
+        return Read(face, sha256(data), size, thumbnail(self._inner(image)), data if self.keep else None, fault)
 
     def tone(self, item: Item) -> Tone | None:
         """The tone of an item's picture before it is matched; None where it is not used."""
@@ -115,7 +123,7 @@ class Reader:
     def _checked(self, face: Face, given: np.ndarray, image: np.ndarray, check: Check) -> Face:
         """The face with how far its points are shifted; without them, where they lie beside it."""
         shift = check(image, self.have, given)
-        told: dict[str, Any] = {**face.extra, "landmarks_shift": shift if np.isfinite(shift) else None}
+        told: dict[str, Any] = {**face.extra, SHIFT: shift if np.isfinite(shift) else None}
         if not shift > BESIDE:
             return replace(face, extra=told)
         if self.locate is None and self.crop is not None and self.have.template not in WINDOWS:
