@@ -52,6 +52,15 @@ def listed(tmp_path: Path) -> Path:
     return tmp_path / "experts.yaml"
 
 
+def test_relabel_replaces_no_data_sets_manifest(call: Any, drawn: Path, listed: Path, tmp_path: Path) -> None:
+    other = Manifest.open(drawn).save(tmp_path / "other")
+    before = other.read_bytes()
+    done = call(relabel, drawn, "-e", listed, "-o", tmp_path / "other")
+    assert done.exit_code == 2
+    assert "holds the manifest of a data set, which would be replaced" in done.stderr
+    assert other.read_bytes() == before
+
+
 def test_relabel_fits_writes_and_goes_on(call: Any, drawn: Path, listed: Path, tmp_path: Path) -> None:
     out = tmp_path / "moe"
     done = call(relabel, drawn, "-e", listed, "--fit", drawn, "-o", out, "--json")

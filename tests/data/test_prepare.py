@@ -145,6 +145,11 @@ def test_given_splits(pack, picture, tmp_path):
             f"file,split,duplicate_group\n{first},train,x\n",
             "line 2, column duplicate_group: 'x' is no whole number",
         ),
+        (f"file,split,duplicate_group\n{first},train,inf\n", "'inf' is no whole number"),
+        (
+            f"file,split\n{first},train\n{first},test\n",
+            r"splits\.csv line 3: .* is in test here, group -1, and in train, group -1, further up",
+        ),
         ("file,split\nb.jpg,train\n", r"names none of the 4 faces; its first is 'b\.jpg'"),
         ("name,split\n", "has no column file"),
     ):
@@ -171,7 +176,14 @@ def test_corrections(pack, picture, tmp_path):
     assert manifest.strings("gender_from").tolist() == ["corrected", "given", "given"]
     assert manifest.strings("race_from").tolist() == ["given", "given", None]
     assert [item.path for item in prepared.unmatched] == ["gone.jpg"]
+    # Either end of an interval may be named first, also where it moves past the other one.
+    for rows in ("age_low,30 age_high,40", "age_high,9 age_low,5"):
+        lines = "".join(f"{second},{row}\n" for row in rows.split())
+        (tmp_path / "c.csv").write_text(f"path,column,value\n{lines}")
+        moved = prepare(UTKFace(), path, tmp_path / "out", corrections=tmp_path / "c.csv", show=False).manifest
+        assert moved.face(1).age == ((30, 40) if "30" in rows else (5, 9))
     for line, message in (
+        (f"{first},age_low,80", r"c\.csv line 2: .*age \(80\.0, 1\d\.0\) is not an interval"),
         (f"{first},age,200", r"c\.csv line 2: .*age \(200\.0, 200\.0\)"),
         (f"{first},age,old", r"c\.csv line 2: column age: 'old' is no number"),
         (f"{first},gender,Man", r"c\.csv line 2: .*gender 'Man'"),
@@ -483,3 +495,15 @@ def test_tones_are_matched_and_written_beside_the_manifest(pack, picture, tmp_pa
     assert np.median(lights) == pytest.approx(np.median(before), abs=1.5)
     with pytest.raises(MienError, match="--match light: source drawn draws and labels its light"):
         prepare(DrawnSource(count=4, size=32), Path(), tmp_path / "drawn", matching="light", show=False)
+
+
+def test_scores_of_the_users_own_are_no_detectors(picture, tmp_path):
+    for number in range(2):
+        (tmp_path / f"{number}.jpg").write_bytes(picture(number))
+    (tmp_path / "labels.csv").write_text("path,age,face_score\n0.jpg,20,0.98\n1.jpg,30,high\n")
+    source = FolderSource(crop="chip", labels=tmp_path / "labels.csv")
+    loose = QualityFilter(
+        blur=None, low_resolution=None, small=None, dark=None, bright=None, low_contrast=None, grey=None
+    )
+    made = prepare(source, tmp_path, tmp_path / "out", quality=loose, show=False)
+    assert len(made.manifest) == 2

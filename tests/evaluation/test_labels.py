@@ -106,6 +106,14 @@ def test_copies_are_held_against_each_other_and_models_decide() -> None:
     assert found[0].score < 0.05
 
 
+def test_labels_that_were_found_right_are_not_dropped() -> None:
+    manifest = manifest_of(np.array([20.0, 20.0, 60.0]))
+    copies = no_copies(3, {0: 0, 1: 0, 2: 0}, [(0, 1), (0, 2)])
+    nothing = Views([], np.zeros((0, 3)), np.zeros((0, 3)))
+    suspects = audit_labels(manifest, nothing, doubt(np.zeros(3), np.zeros(3), nothing), copies)
+    assert corrections(suspects, manifest.strings("path"), 0.3) == [("2.png", "age", "20")]
+
+
 def test_ages_that_hardly_anyone_reaches() -> None:
     manifest = manifest_of(np.array([30.0, 116.0]))
     nothing = Views([], np.zeros((0, 2)), np.zeros((0, 2)))
@@ -147,3 +155,16 @@ def test_folds_hold_every_face_out_once_and_keep_groups_together() -> None:
         assert (split == "select").sum() > 0
     with pytest.raises(MienError, match="folds of 50 groups"):
         folds(manifest, 51)
+
+
+@pytest.mark.parametrize(("groups", "count"), [(15, 10), (15, 15), (4, 2), (3, 3)])
+def test_folds_of_few_groups_have_faces_to_learn_from(groups: int, count: int) -> None:
+    manifest = manifest_of(np.arange(groups * 4, dtype=np.float64))
+    manifest = manifest.with_columns({"group": np.arange(groups * 4) // 4})
+    for part in folds(manifest, count):
+        there = {name: int((part.strings("split") == name).sum()) for name in ("train", "select", "val")}
+        assert sum(there.values()) == groups * 4
+        assert there["select"] == 4 * max(1, round(0.1 * (groups - there["val"] // 4)))
+        assert min(there.values()) >= 4
+    with pytest.raises(MienError, match=r"2 folds of 2 groups of faces; .* at least two groups outside of each"):
+        folds(manifest_of(np.arange(2.0)).with_columns({"group": np.arange(2)}), 2)

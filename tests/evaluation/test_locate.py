@@ -132,6 +132,10 @@ def test_figures_of_a_landmarker_that_knows_and_of_one_that_does_not(drawn: Path
     assert 0.6 < figures["all"]["nme_corners"]["value"] / figures["all"]["nme"]["value"] < 0.8
     assert figures["by_source"]["drawn"] == figures["all"]
     assert figures["all"]["refused"]["value"] in (0.0, 1.0)
+    with torch.no_grad():
+        net.points.bias.fill_(float("nan"))
+    missed = evaluate_landmarker(net, manifest, "val", passes=1, show=False)["all"]
+    assert (missed["failures"]["value"], missed["refused"]["value"]) == (1.0, 1.0)  # a miss is no missing figure
     gone = manifest.with_columns({"landmarks": np.full((len(manifest), 136), np.nan, dtype=np.float32)})
     with pytest.raises(MienError, match="no face with landmarks"):
         evaluate_landmarker(net, gone, "val", show=False)

@@ -196,3 +196,10 @@ def test_what_cannot_be_done_is_one_clear_line(faces: Path, upscaler_weights: Pa
     photos = expand(str(tmp_path / "given"))
     with pytest.raises(MienError, match="--judge judges face crops"):
         enhance(work(tmp_path / "out", upscaler_weights, "upscale", judge="j"), photos, show=False)
+
+
+def test_no_manifest_of_a_data_set_is_replaced(faces: Path, upscaler_weights: Path) -> None:
+    before = (faces / "faces.parquet").read_bytes()
+    with pytest.raises(MienError, match="holds the manifest of a data set, which would be replaced"):
+        enhance(work(faces, upscaler_weights, "upscale"), expand(str(faces)), show=False)
+    assert (faces / "faces.parquet").read_bytes() == before

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from mien.errors import MienError
 from mien.faces import Crop, FaceBatch
 from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
+from mien.models.captioners import label_caption
 from mien.models.checkpoint import save_estimator
 from mien.models.estimator import ModelSettings, build_estimator
 from mien.models.language import HashedLanguage, age_texts, read_captions, without_age
@@ -278,8 +279,15 @@ def test_words(tmp_path: Path) -> None:
         "photo of a 40 year old woman",
         "photo of a 40 year old person",
     ]
-    assert without_age("an elderly man with grey hair and glasses") == "an man with grey hair and glasses"
+    assert without_age("an elderly man with grey hair and glasses") == "a man with grey hair and glasses"
     assert without_age("a 34-year-old woman, smiling") == "a woman, smiling"
+    # Whoever is left out would tell the age as well.
+    for age in (8.0, 40.0):
+        for gender, word in (("Male", "man"), ("Female", "woman"), (None, "person")):
+            assert without_age(label_caption(age, gender, "Asian", None)) == f"photo of a {word}, Asian"
+    assert (
+        without_age("two teenage girls and a baby beside an old adult woman") == "two women and a person beside a woman"
+    )
     cache = tmp_path / "captions.jsonl"
     cache.write_text('{"sha256": "aa", "caption": "a young woman with a hat"}\n\n')
     assert read_captions(cache) == {"aa": "a woman with a hat"}

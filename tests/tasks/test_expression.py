@@ -49,8 +49,8 @@ def test_balanced_weights_over_shares() -> None:
     shares = torch.tensor([[0.5, 0.5, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0], [float("nan")] * 8])
     task = make(class_weights="balanced")
     task.balance(shares)
-    # n / (K n_c), the face in two halves counting half in each.
-    assert task.class_weights[:2].tolist() == pytest.approx([2 / (8 * 1.5), 2 / (8 * 0.5)])
+    # n / (K n_c) over the two classes that occur, the face in two halves counting half in each.
+    assert task.class_weights[:2].tolist() == pytest.approx([2 / (2 * 1.5), 2 / (2 * 0.5)])
     assert (task.class_weights[2:] == 1).all()
     value, count = task.losses(task(torch.randn(3, 6)), shares)["cross_entropy"]
     assert torch.isfinite(value)

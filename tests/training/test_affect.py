@@ -139,5 +139,10 @@ def test_without_an_age_the_expression_chooses(three: list[Path]) -> None:
         figures = objective.validate({})
         assert np.isfinite(figures[chosen[0]])
         assert set(objective.figures()) <= {"select/expression"}
+    wrong = joint(three, "tasks.age=null", "tasks.gender=null", "tasks.race=null", "objective.choose=arousal/rsme")
+    with pytest.raises(
+        MienError, match=r"unknown figure 'arousal/rsme' in objective\.choose; did you mean 'arousal/rmse'"
+    ):
+        assemble(load_recipe("demo", wrong), manifest, Accelerator())
     with pytest.raises(MienError, match=r"tasks\.gender: no face of the split 'train' has this label"):
         assemble(load_recipe("demo", joint(three)), manifest, Accelerator())

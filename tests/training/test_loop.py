@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from mien.errors import MienError
 from mien.faces import FaceBatch
 from mien.models.checkpoint import save_tensors
 from mien.objectives.base import Objective, Terms, averaged
@@ -218,6 +219,28 @@ def test_a_figure_that_is_no_number_is_the_best_only_if_it_is_the_first() -> Non
         state.close_epoch({"error": figure}, 0.1, 1.0)
     assert found == [True, False, True, False, True, False]
     assert (state.best, state.stale) == (2.0, 1)
+
+
+def test_of_signed_figures_the_nearest_to_nothing_is_the_best() -> None:
+    state = Position(better_is_lower=True)
+    found = []
+    for figure in (-9.0, 0.5, -0.1, -4.0):
+        found.append(state.judge({"age/bias": figure}, "age/bias"))
+        state.close_epoch({"age/bias": figure}, 0.1, 1.0)
+    assert found == [True, True, True, False]
+    with pytest.raises(MienError, match="unknown figure to choose by 'age/bais'; did you mean 'age/bias'"):
+        state.judge({"age/bias": 1.0}, "age/bais")
+
+
+def test_a_run_killed_before_its_last_words_says_them_when_it_is_resumed(tmp_path) -> None:
+    run(tmp_path, batches=Points(8), epochs=3)
+    history = (tmp_path / "history.json").read_bytes()
+    best = (tmp_path / "checkpoints" / "best").read_bytes()
+    (tmp_path / "history.json").unlink()
+    (tmp_path / "checkpoints" / "best").write_text("step-0")
+    run(tmp_path, batches=Points(8), epochs=3, resume=True)
+    assert (tmp_path / "history.json").read_bytes() == history
+    assert (tmp_path / "checkpoints" / "best").read_bytes() == best
 
 
 def test_accumulation_changes_nothing_but_rounding(tmp_path) -> None:

@@ -50,6 +50,7 @@ def caption(
     """
     from mien.cli.console import print_json, say
     from mien.data.slices import Slices
+    from mien.errors import MienError
     from mien.jobs.caption import FILE, Captioning
     from mien.jobs.caption import caption as run
     from mien.jobs.predict import usable
@@ -58,6 +59,8 @@ def caption(
 
     slices = Slices(faces)
     folder = output or slices.path.parent / "captions"
+    if known is not None and known.resolve().parent == folder.resolve():
+        raise MienError(f"--known {known} lies in the folder that is to be written; name another folder with -o")
     work = Captioning(
         slices,
         captioner,

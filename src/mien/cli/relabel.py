@@ -7,6 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+#: Where the experts' answers lie, in the folder of the labels.
+ANSWERS = "answers"
+
 
 def relabel(
     faces: Annotated[Path, typer.Argument(help="A manifest, or the folder that `mien prepare` made.")],
@@ -48,6 +51,7 @@ def relabel(
     from mien.experts.fusion import Fusion
     from mien.experts.methods import Method, open_fusion
     from mien.experts.table import load_experts
+    from mien.jobs.engine import spare_manifest
     from mien.jobs.predict import usable
     from mien.jobs.relabel import ask_experts, fit_on, write_labels
     from mien.jobs.workers import choose_engine
@@ -59,16 +63,17 @@ def relabel(
     folder = out or slices.path.parent / "moe"
     if (folder / slices.path.name).resolve() == slices.path.resolve():
         raise MienError(f"{folder} holds the manifest itself; choose another folder with -o")
+    spare_manifest(folder, ANSWERS)
     who, where = choose_engine(engine, workers, patience, address), usable(device)
     made: Fusion | Method
     if fit is None:
         made = open_fusion(fusion or listed.fusion, listed.names())
-        answered = ask_experts(slices, listed, folder / "answers", batch=batch, device=where, engine=who)
+        answered = ask_experts(slices, listed, folder / ANSWERS, batch=batch, device=where, engine=who)
     else:
         trusted = ask_experts(Slices(fit), listed, folder / "trusted", batch=batch, device=where, engine=who)
         made = fit_on(trusted)
         made.save(folder / "fusion.json")
-        answered = ask_experts(slices, listed, folder / "answers", batch=batch, device=where, engine=who)
+        answered = ask_experts(slices, listed, folder / ANSWERS, batch=batch, device=where, engine=who)
     name = slices.path.parent.name if slices.path.name == "faces.parquet" else slices.path.stem
     found = write_labels(answered, made, folder, name, max_std, replace)
     if json:

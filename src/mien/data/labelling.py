@@ -30,6 +30,7 @@ def correct(faces: list[Face], file: str | Path) -> list[Rejected]:
     rows.need("path", "column", "value")
     find, place = _finder(faces, rows.rows, "path")
     unmatched = []
+    ages: dict[int, tuple[Row, tuple[float, float] | None]] = {}
     for row in rows:
         path, column = str(row.get("path") or ""), str(row.get("column") or "")
         if column not in CORRECTABLE:
@@ -38,9 +39,20 @@ def correct(faces: list[Face], file: str | Path) -> list[Rejected]:
         if name is None:
             unmatched.append(Rejected(path, f"{row.place}: no such face"))
             continue
-        at = place[name]
+        at, value = place[name], row.get("value")
         try:
-            faces[at] = _corrected(faces[at], column, row.get("value"))
+            if column.startswith("age"):
+                before = ages[at][1] if at in ages else faces[at].age
+                ages[at] = (row, _moved(before, column, value))
+            else:
+                new = word(column, value) if column in VOCABULARIES else _number(column, value)
+                faces[at] = _corrected(faces[at], column, new)
+        except MienError as error:
+            raise MienError(f"{row.place}: {error}") from None
+    # One end of an interval may move past where the other one was: ages are looked at when all rows are read.
+    for at, (row, age) in ages.items():
+        try:
+            faces[at] = _corrected(faces[at], "age", age)
         except MienError as error:
             raise MienError(f"{row.place}: {error}") from None
     return unmatched
@@ -68,10 +80,14 @@ def given_splits(faces: list[Face], file: str | Path) -> tuple[np.ndarray, list[
         if name is None:
             unmatched.append(Rejected(path, f"{row.place}: no such face"))
             continue
-        at = place[name]
+        at, group = place[name], _group(row)
+        if at in named and (faces[at].split, groups[at]) != (split, group):
+            raise MienError(
+                f"{row.place}: {path} is in {split} here, group {group}, and in {faces[at].split}, group {groups[at]}, "
+                "further up (-1: none); name each face once"
+            )
         named.add(at)
-        faces[at].split = split
-        groups[at] = _group(row)
+        faces[at].split, groups[at] = split, group
     if not named:
         raise MienError(f"{rows.name} names none of the {len(faces):,} faces; its first is {_first(rows.rows)!r}")
     for at, face in enumerate(faces):
@@ -96,23 +112,27 @@ def _group(row: Row) -> int:
         return -1
     try:
         return int(float(value))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise MienError(f"{row.place}, column duplicate_group: {value!r} is no whole number") from None
 
 
-def _corrected(face: Face, column: str, value: Any) -> Face:
-    label = "age" if column.startswith("age") else column
-    new: Any = None
-    if column in VOCABULARIES:
-        new = word(column, value)
-    elif value is not None:
-        try:
-            new = float(value)
-        except (TypeError, ValueError):
-            raise MienError(f"column {column}: {value!r} is no number") from None
-    if label == "age" and new is not None:
-        low, high = face.age or (new, new)
-        new = {"age": (new, new), "age_low": (new, high), "age_high": (low, new)}[column]
+def _number(column: str, value: Any) -> float | None:
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        raise MienError(f"column {column}: {value!r} is no number") from None
+
+
+def _moved(age: tuple[float, float] | None, column: str, value: Any) -> tuple[float, float] | None:
+    """The interval `age` with what `column`, `age` or one of its ends, says now."""
+    new = _number(column, value)
+    if new is None:
+        return None
+    low, high = age or (new, new)
+    return {"age": (new, new), "age_low": (new, high), "age_high": (low, new)}[column]
+
+
+def _corrected(face: Face, label: str, value: Any) -> Face:
     if label == "expression":  # the raters' votes would outvote the correction
         face = replace(face, expression_votes=None)
-    return replace(face, **{label: new}, extra={**face.extra, f"{label}_from": "corrected"})
+    return replace(face, **{label: value}, extra={**face.extra, f"{label}_from": "corrected"})

@@ -82,7 +82,7 @@ class FaceLoader:
         sampling = sampling or Sampling()
         if weights is None and (found := sampling.loss_weights(manifest)) is not None:
             weights = torch.from_numpy(found)
-        self._labels, self._weights = labels, weights
+        self.labels, self._weights = labels, weights
         self._chances = sampling.chances(manifest)
         self._count, self._batch, self._seed = len(manifest), batch, seed
         self._rank, self._world = rank, world
@@ -135,7 +135,7 @@ class FaceLoader:
     def _face_batch(self, read: _Read) -> FaceBatch:
         return FaceBatch(
             images=read.images,
-            labels={name: values[read.rows] for name, values in self._labels.items()},
+            labels={name: values[read.rows] for name, values in self.labels.items()},
             index=read.rows,
             landmarks=read.landmarks,
             weights=None if self._weights is None else self._weights[read.rows],

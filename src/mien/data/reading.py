@@ -173,6 +173,6 @@ class Reader:
 
 def _scores(face: Face) -> dict[str, float]:
     """The scores that a data set's own detector gave, as far as it tells them: NaN where it found no face."""
-    names = ("face_score", "second_face_score")
+    names = ("face_score", "second_face_score") if face.source == "imdb_wiki" else ()
     told = {name: face.extra[name] for name in names if name in face.extra}
     return {name: float("nan") if value is None else float(value) for name, value in told.items()}

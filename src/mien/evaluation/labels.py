@@ -13,7 +13,7 @@ from mien.data.duplicates import Duplicates
 from mien.data.inspection import FAR, Labels
 from mien.data.manifest import Manifest
 from mien.errors import MienError
-from mien.faces import MAX_AGE, VOCABULARIES
+from mien.faces import MAX_AGE, SPLITS, VOCABULARIES
 from mien.metrics.weighted import mean_of_known
 
 #: Years above which an age is doubted whatever else is known: a handful of people in a million reach them.
@@ -167,7 +167,10 @@ def _copies(rows: np.ndarray, labels: Labels, doubts: Doubts, identical: bool, o
             suspect.evidence.append(f"{kind} pictures are labelled {others} years")
             suspect.score = max(suspect.score, weight * (1 - share))
             own = (labels.low[row] + labels.high[row]) / 2
-            suspect.corrections["age"] = round(float(best), 2) if decided and abs(best - own) > 0.5 else ""
+            if not decided:
+                suspect.corrections["age"] = ""
+            elif abs(best - own) > 0.5:
+                suspect.corrections["age"] = round(float(best), 2)
     for name, words in differ.items():
         if name == "age":
             continue
@@ -199,20 +202,27 @@ def corrections(suspects: Sequence[Suspect], paths: np.ndarray, threshold: float
 def folds(manifest: Manifest, count: int, seed: int = 0) -> list[Manifest]:
     """The manifest `count` times, a different part of its faces held out as val each time; groups stay together.
 
-    A tenth of the others is select. A model trained on each has a say on every face between them.
+    A tenth of the other groups is select, at least one. A model trained on each has a say on every face between them.
 
     Raises:
-        MienError: fewer than two folds, or fewer groups than folds.
+        MienError: fewer than two folds, or so few groups that a fold would have none to learn from.
     """
     groups = np.unique(manifest.groups(), return_inverse=True)[1]
-    if not 2 <= count <= groups.max(initial=-1) + 1:
+    number = int(groups.max(initial=-1)) + 1
+    if not 2 <= count <= number or number - -(-number // count) < 2:
         raise MienError(
-            f"{count} folds of {groups.max(initial=-1) + 1:,} groups of faces; take 2 or more, no more than these"
+            f"{count} folds of {number:,} groups of faces; take 2 or more, no more than these, and have at least two "
+            "groups outside of each"
         )
-    draw = np.random.default_rng(seed).permutation(groups.max() + 1)[groups]
+    draw = np.random.default_rng(seed).permutation(number)
     made = []
     for fold in range(count):
-        split = np.where(draw % count == fold, 2, np.where((draw // count) % 10 == 0, 1, 0))
+        others = np.flatnonzero(draw % count != fold)
+        of_group = np.full(number, SPLITS.index("val"))
+        of_group[others] = SPLITS.index("train")
+        chosen = others[np.argsort(draw[others])][: max(1, round(0.1 * len(others)))]
+        of_group[chosen] = SPLITS.index("select")
+        split = of_group[groups]
         made.append(manifest.with_columns({"split": split.astype(np.int64)}))
     return made
 

@@ -74,7 +74,8 @@ def evaluate_landmarker(
         "nme_corners": normalised_errors(np.stack(found), points, outer_eye_distance(points)),
         "mean_face": normalised_errors(np.stack(flat), points, eyes),
     }
-    columns["failures"] = np.where(np.isfinite(columns["nme"]), columns["nme"] > 0.1, np.nan)
+    # Points that are none at all have no distance, and are a failure all the same.
+    columns["failures"] = np.where(eyes > 0, ~(columns["nme"] <= 0.1), np.nan)
     columns["refused"] = 1.0 - np.array(sure)
     sources = faces.strings("source")[kept].astype(str)
     result: dict[str, Any] = {
@@ -115,5 +116,6 @@ def _figures(columns: Mapping[str, np.ndarray], groups: np.ndarray) -> dict[str,
     figures: dict[str, Estimate] = {}
     for name, values in columns.items():
         known = np.flatnonzero(np.isfinite(values))
-        figures |= witnesses.estimates({name: lambda w, v=values[known]: w @ v / w.sum(1)}, known)  # type: ignore[misc]
+        with np.errstate(invalid="ignore"):  # a figure of no face is NaN, n 0
+            figures |= witnesses.estimates({name: lambda w, v=values[known]: w @ v / w.sum(1)}, known)  # type: ignore[misc]
     return figures

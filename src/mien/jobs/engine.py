@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mien.data.manifest import FILE as MANIFEST
 from mien.errors import MienError
 from mien.files import whole, write_json
 from mien.jobs.workers import Elsewhere, Engine, Here, Lost, Process, Row
@@ -298,3 +299,16 @@ def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def spare_manifest(folder: Path, mark: str) -> None:
+    """Pass when a manifest may be written to `folder`: none is there, or one that lies beside `mark`, which the job
+    that wrote it leaves there.
+
+    Raises:
+        MienError: a data set's manifest would be lost.
+    """
+    if (folder / MANIFEST).exists() and not (folder / mark).exists():
+        raise MienError(
+            f"{folder} holds the manifest of a data set, which would be replaced; choose another folder with -o"
+        )

@@ -29,7 +29,7 @@ from mien.enhance.networks import GREY, Colourer, Upscaler, chroma
 from mien.errors import MienError, unknown
 from mien.evaluation.ageing.judges import AgeJudge, IdentityJudge, load_judge
 from mien.files import file_hash, whole, write_json
-from mien.jobs.engine import Job
+from mien.jobs.engine import Job, spare_manifest
 from mien.jobs.inputs import Item, Items, ManifestItems
 from mien.jobs.stream import Done, Loaded, stream
 from mien.jobs.workers import Engine, Row
@@ -223,6 +223,7 @@ def enhance(
     Raises:
         MienError: weights that do not load; photos, or crops of another kind, before a judge of faces.
     """
+    spare_manifest(work.folder, Job.RECORD)
     networks = work.load()
     if "age" in networks:
         if not crops and len(items.manifests) < len(items.parts):

@@ -24,6 +24,20 @@ AGE_WORDS = re.compile(
     r"forties|fifties|sixties|seventies|eighties|nineties|grand(?:mother|father|ma|pa))\b[ ,-]*",
     re.IGNORECASE,
 )
+#: Who a word that tells an age speaks of, whatever their age.
+PERSONS = {
+    **dict.fromkeys(("boy", "grandfather", "grandpa"), "man"),
+    **dict.fromkeys(("girl", "grandmother", "grandma"), "woman"),
+    **dict.fromkeys(("child", "kid", "baby", "toddler", "infant", "teen", "teenager", "adult", "senior"), "person"),
+    "boys": "men",
+    "girls": "women",
+    **dict.fromkeys(("children", "kids", "babies", "toddlers", "infants", "teens", "teenagers"), "people"),
+    **dict.fromkeys(("adults", "seniors"), "people"),
+}
+#: Such words, but those that only describe the person after them, as in "an adult woman": these are taken out.
+PERSON_WORDS = re.compile(
+    rf"\b(?:{'|'.join(PERSONS)})\b(?!\s+(?:(?:boy|girl|male|female)s?|m[ae]n|wom[ae]n|person|people)\b)", re.IGNORECASE
+)
 #: Up to this age a person is a boy or a girl.
 CHILD = 15
 
@@ -123,8 +137,15 @@ def read_captions(path: str | Path, keep_age: bool = False) -> dict[str, str]:
 
 
 def without_age(caption: str) -> str:
-    """A caption without the words that tell an age: identity, hair, glasses and skin stay."""
-    return " ".join(AGE_WORDS.sub("", caption).split())
+    """A caption without the words that tell an age: identity, hair, glasses and skin stay.
+
+    A boy becomes a man and a child a person: that somebody is missing would tell their age too.
+    """
+    caption = PERSON_WORDS.sub(lambda found: PERSONS[found[0].lower()], caption)
+    bare = AGE_WORDS.sub("", caption)
+    if bare != caption:
+        bare = re.sub(r"\b([Aa])n (?=[^aeiou\W])", r"\1 ", bare)
+    return " ".join(bare.split())
 
 
 def age_texts(ages: Iterable[float], genders: Iterable[str | None]) -> list[str]:

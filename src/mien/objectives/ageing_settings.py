@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
@@ -67,7 +69,17 @@ class AgeTransformerObjectiveSettings(BaseModel):
     stop_on_collapse: bool = Field(default=False, description="stop after `patience` epochs of collapse")
     patience: int = Field(default=3, ge=1, description="epochs")
     judged: int = Field(default=128, ge=4, description="faces of `select` that are rendered after each epoch")
-    choose: str = Field(default="score", description="figure on `select` that picks the best epoch")
+    choose: Literal[
+        "score",
+        "own/l1",
+        "age/mae",
+        "age/slope",
+        "ordering/pairs",
+        "ordering/faces",
+        "identity/cosine",
+        "spread/share",
+        "source/mae",
+    ] = Field(default="score", description="figure on `select` that picks the best epoch")
 
     @model_validator(mode="after")
     def _complete(self) -> AgeTransformerObjectiveSettings:

@@ -85,7 +85,18 @@ class BetaVaeObjectiveSettings(BaseModel):
     rendered: float = Field(
         default=0.25, gt=0, le=1, description="share of the batch rendered at another age for these"
     )
-    choose: str = Field(default="reconstruction/mse", description="figure on `select` that picks the best epoch")
+    choose: Literal[
+        "reconstruction/mse",
+        "reconstruction/l1",
+        "reconstruction/psnr",
+        "reconstruction/mse_sampled",
+        "rate/id",
+        "rate/age",
+        "code/active",
+        "code/explained",
+        "age/mae",
+        "probe/ratio",
+    ] = Field(default="reconstruction/mse", description="figure on `select` that picks the best epoch")
 
     @model_validator(mode="after")
     def _complete(self) -> BetaVaeObjectiveSettings:

@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from mien.errors import unknown
 from mien.faces import FaceBatch
 from mien.metrics.age import cumulative_scores
 from mien.metrics.agreement import confusion
@@ -81,6 +82,8 @@ class EstimatorObjective(Objective):
         names = list(estimator.tasks)
         self.leading = next((name for name in ("age", "expression") if name in names), names[0])
         figure = settings.choose or f"{self.leading}/{_first_figure(estimator.task(self.leading))}"
+        if settings.choose and settings.choose not in (known := self._figures()):
+            raise unknown("figure", settings.choose, known, "objective.choose")
         self.chooses = (figure, not figure.endswith(("accuracy", "f1", "ccc")))
         self._shares = None if group_shares is None else torch.as_tensor(group_shares, dtype=torch.float32)
         groups = 0 if self._shares is None else len(self._shares)
@@ -197,6 +200,22 @@ class EstimatorObjective(Objective):
             self._judged[name] = (columns, encoded)
             figures.update({f"{name}/{metric}": value for metric, value in task.metrics(columns, encoded).items()})
         return figures
+
+    def _figures(self) -> list[str]:
+        """The names of what `validate` finds: the figures of one answer for all faces of `select`."""
+        estimator, names = self.estimator, []
+        with torch.inference_mode():
+            estimator.eval()
+            device = next(estimator.parameters()).device
+            side = estimator.input_size
+            outputs = estimator(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device))
+        for name in estimator.tasks:
+            task, labels = estimator.task(name), self.select.labels[name]
+            same = {
+                key: value.float().cpu().expand(len(labels), *value.shape[1:]) for key, value in outputs[name].items()
+            }
+            names += [f"{name}/{metric}" for metric in task.metrics(task.decode(same, {}), labels)]
+        return names
 
     def figures(self) -> dict[str, Any]:
         """Cumulative scores of exact ages, and a confusion matrix of each task with classes, on `select`."""

@@ -66,14 +66,15 @@ class CategoricalTask(Task):
         self.register_buffer("class_weights", torch.tensor(fixed, dtype=torch.float32))
 
     def balance(self, labels: Tensor) -> None:
-        """Resolve `class_weights: balanced` from training labels: n / (K n_c), 1 for a class without a face.
+        """Resolve `class_weights: balanced` from training labels: n / (K n_c) for the K classes that occur, else 1.
 
         Until then the loss is NaN. Does nothing for any other setting, so that it may always be called.
         """
         if self.options.class_weights != "balanced":
             return
         shares = self._probabilities(labels[self.labelled(labels)]).sum(0)
-        weights = torch.where(shares > 0, shares.sum() / (len(self.classes) * shares.clamp_min(1e-9)), 1.0)
+        there = shares > 0
+        weights = torch.where(there, shares.sum() / (there.sum() * shares.clamp_min(1e-9)), 1.0)
         self.class_weights.copy_(weights)
 
     def encode(self, columns: Mapping[str, np.ndarray]) -> Tensor:

@@ -149,6 +149,8 @@ def train(
                 write_json(folder / "history.json", state.history)
                 _log(writer, objective, entry, state.step)
                 progress.advance(0, note=_summary(entry, objective.chooses[0]))
+    if rank == 0 and state.history:  # a run killed before it wrote this has nothing left to do but that
+        write_json(folder / "history.json", state.history)
     if writer is not None:
         writer.close()
     return state.history

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mien.errors import MienError
+from mien.errors import unknown
 from mien.files import write_json
 from mien.models.checkpoint import read_pointer, read_tensors, save_tensors, write_pointer
 from mien.objectives.base import Objective
@@ -27,6 +27,7 @@ class Position:
         self.step = self.epoch = self.step_in_epoch = 0
         self.plateau = 1.0
         self.best: float | None = None
+        self.best_step: int | None = None
         self.stale = self.plateau_stale = 0
         self.stopped = False
         self.history: list[dict[str, Any]] = []
@@ -35,11 +36,14 @@ class Position:
     def judge(self, figures: Mapping[str, float], name: str) -> bool:
         """Whether the epoch is the best so far. A figure that is NaN never is, but the first epoch always is."""
         if name not in figures:
-            raise MienError(f"objective.choose {name!r} is no figure of this run (known: {', '.join(sorted(figures))})")
+            raise unknown("figure to choose by", name, figures)
         value = figures[name]
+        if name.endswith("bias"):  # signed: the best is the nearest to 0
+            value = abs(value)
         better = self.best is None or (value < self.best if self.better_is_lower else value > self.best)
         if not self.history or (math.isfinite(value) and better):
             self.best = value if math.isfinite(value) else None
+            self.best_step = self.step
             self.stale = self.plateau_stale = 0
             return True
         self.stale += 1
@@ -131,6 +135,10 @@ class Position:
         facts.pop("averages")
         for key, value in facts.items():
             setattr(self, key, value)
+        # A run killed between the writing of a checkpoint and that of the pointer to it.
+        best = f"step-{self.best_step}"
+        if self.best_step is not None and (folder / "checkpoints" / best).is_dir():
+            write_pointer(folder / "checkpoints", "best", best)
 
 
 def _prune(checkpoints: Path, keep: int) -> None:

@@ -65,7 +65,7 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
     recipe.training.precision = accelerator.mixed_precision if accelerator.mixed_precision != "no" else "fp32"
     main = accelerator.is_main_process
     if main:
-        _claim(folder, recipe, manifest, resume)
+        _may_claim(folder, recipe, manifest, resume)
     accelerator.wait_for_everyone()
 
     build: Callable[..., tuple[nn.Module, Objective, FaceLoader]]
@@ -80,6 +80,8 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
         judged = np.isin(manifest.codes("split"), [SPLITS.index(split) for split in JUDGED])
         guard_labels(manifest.where(judged), "data.allow_relabelled=true")
     network, objective, loader = build(recipe, manifest, accelerator)
+    if main and not (folder / CONFIG).is_file():  # a recipe that cannot be built leaves the folder free
+        _claim(folder, recipe, manifest)
     if main and show:
         faces = len(manifest.split(recipe.data.train))
         parameters = sum(p.numel() for p in network.parameters())
@@ -225,11 +227,9 @@ def _fast_bf16() -> bool:
     return bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))
 
 
-def _claim(folder: Path, recipe: Recipe, manifest: Manifest, resume: bool) -> None:
-    """Make the folder a run of this recipe, or check that it is one."""
-    path = folder / CONFIG
-    settings = recipe.model_dump(mode="json", exclude={"record"})
-    if path.is_file():
+def _may_claim(folder: Path, recipe: Recipe, manifest: Manifest, resume: bool) -> None:
+    """Check that the folder is free to become a run of this recipe, or is one that may be resumed."""
+    if (folder / CONFIG).is_file():
         if not resume:
             raise MienError(f"{folder} holds a run already; go on with --resume, or name another folder with -o")
         changed = changed_settings(folder, recipe, manifest)
@@ -243,6 +243,11 @@ def _claim(folder: Path, recipe: Recipe, manifest: Manifest, resume: bool) -> No
         raise MienError(
             f"{folder}: nothing to resume, it holds no {CONFIG}; leave --resume out, or name the right folder"
         )
+
+
+def _claim(folder: Path, recipe: Recipe, manifest: Manifest) -> None:
+    """Make the folder a run of this recipe."""
+    settings = recipe.model_dump(mode="json", exclude={"record"})
     settings["record"] = {
         "mien": version("mien"),
         "packages": {name: version(name) for name in ("torch", "timm", "accelerate", "numpy", "pillow", "pyarrow")},
@@ -252,7 +257,7 @@ def _claim(folder: Path, recipe: Recipe, manifest: Manifest, resume: bool) -> No
         "manifest": manifest.hash,
         "faces": len(manifest),
     }
-    write_json(path, settings)
+    write_json(folder / CONFIG, settings)
 
 
 def changed_settings(folder: Path, recipe: Recipe, manifest: Manifest) -> list[str]:

@@ -16,7 +16,7 @@ from mien.errors import MienError
 from mien.evaluation.latents.coders import Coder, coders, rebuilt_figures
 from mien.evaluation.latents.codes import Coded, at_most, code_faces, factors
 from mien.evaluation.latents.disentanglement import age_probes, separation
-from mien.evaluation.latents.shifts import judge_shifts
+from mien.evaluation.latents.shifts import judge_shifts, shifted_rows
 from mien.evaluation.latents.smoothness import judge_smoothness
 from mien.files import write_json
 from mien.metrics.bootstrap import Bootstrap, Estimate
@@ -79,6 +79,8 @@ def evaluate_latents(
         require_view(manifest.crop, judge.crop, f"for the judge {judge.name}: {manifest.path or 'the manifest'}")
     learning, judging = _parts(manifest, split, limit)
     learnt, judged = (code_faces(vae, part, device) for part in (learning, judging))
+    if judge is not None:
+        shifted_rows(judged.ages)  # said before the long work
     for row in {row for pair in between for row in pair}:
         if not 0 <= row < len(judged):
             raise MienError(f"row {row} to interpolate from: the judged faces are rows 0 to {len(judged) - 1}")

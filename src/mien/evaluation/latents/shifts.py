@@ -27,6 +27,20 @@ KEPT = ("gender", "race", "expression")
 BATCH, PAIRS = 64, 2000
 
 
+def shifted_rows(ages: np.ndarray) -> np.ndarray:
+    """The rows of the faces that are shifted, by their ages (N,).
+
+    Raises:
+        MienError: there is none.
+    """
+    rows = np.flatnonzero((ages >= BETWEEN[0]) & (ages <= BETWEEN[1]))
+    if not len(rows):
+        raise MienError(
+            f"no face between {BETWEEN[0]:g} and {BETWEEN[1]:g} years to shift; take another split, or no judge"
+        )
+    return rows
+
+
 def judge_shifts(
     vae: BetaVae,
     learnt: Coded,
@@ -48,9 +62,7 @@ def judge_shifts(
         MienError: no face of an age between is there.
     """
     ages = judged.ages
-    rows = np.flatnonzero((ages >= BETWEEN[0]) & (ages <= BETWEEN[1]))
-    if not len(rows):
-        raise MienError(f"no face between {BETWEEN[0]:g} and {BETWEEN[1]:g} years to shift; take another split")
+    rows = shifted_rows(ages)
     asker = _Asker(judge, identity, device)
     given = judged.pictures[rows].astype(np.float32) / 255
     plain, flat = asker.ask(given), asker.ask(decoded(vae, judged, rows, device))
