@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from mien.errors import MienError
-from mien.faces import Crop
+from mien.faces import MIRRORED, Crop
 from mien.models.checkpoint import FACTS, load_estimator, load_landmarker, save_landmarker
 from mien.models.landmarker import Landmarker, LandmarkerSettings, eye_distance
+from mien.models.landmarks import mirrored
 
 
 def landmarker(width: float = 0.25) -> Landmarker:
@@ -23,6 +24,28 @@ def landmarker(width: float = 0.25) -> Landmarker:
 
 def images(count: int = 2, side: int = 112) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def test_mirrored_it_sees_a_face_and_its_mirror_image_alike() -> None:
+    net = landmarker().eval()
+    with torch.no_grad():
+        net.points.weight.mul_(20)
+        once, _ = net(images())
+        net.settings.mirror = True
+        points, spread = net(images())
+        there, spread_there = net(images().flip(-1))
+        net.settings.mirror = False
+        image, _ = net(images().flip(-1))
+    torch.testing.assert_close(points, mirrored(there, 112), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(spread, spread_there[:, MIRRORED], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(points, (once + mirrored(image, 112)) / 2, rtol=1e-4, atol=1e-3)
+    assert (points - once).abs().max() > 0.1
+    net.settings.mirror = True
+    net.train()
+    torch.manual_seed(2)
+    learning, _ = net(images())
+    net.settings.mirror = False
+    torch.testing.assert_close(learning, net(images())[0])
 
 
 def test_it_is_small_and_starts_near_the_mean_face() -> None:

@@ -81,7 +81,8 @@ class Locator:
 
     def hash(self) -> str:
         """sha256 over the weights and what a fit depends on beside them."""
-        digest = hashlib.sha256(f"{self.landmarker.crop} {self.landmarker.refuse} {self.passes}".encode())
+        about = f"{self.landmarker.crop} {self.landmarker.refuse} {self.passes}"
+        digest = hashlib.sha256((about + " mirrored" * self.landmarker.settings.mirror).encode())
         for name, value in sorted(self.landmarker.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -8,8 +8,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from mien.faces import Crop
+from mien.faces import MIRRORED, Crop
 from mien.models.backbone import Backbone, quickened
+from mien.models.landmarks import mirrored
 from mien.models.mobilefacenet import GlobalDepthwise, InvertedResidual
 
 #: Expansion of the first and of the other blocks, channels, blocks, of each stage; each stage halves the side.
@@ -29,6 +30,9 @@ class LandmarkerSettings(BaseModel):
     )
     frame: float = Field(
         default=0.3, ge=0, le=1, description="share of the training faces at which the picture ends within the window"
+    )
+    mirror: bool = Field(
+        default=False, description="answer with the mean of what a face and its mirror image say, in twice the time"
     )
 
 
@@ -87,8 +91,16 @@ class Landmarker(nn.Module):
         """Uint8 or float [0, 1] faces (B, 3, S, S) to their points and spreads, in pixels of `images`.
 
         Points are (B, 68, 2) float32; spreads (B, 68) are how far each is likely to be off: the mean of the
-        distance under the distribution that the loss assumes.
+        distance under the distribution that the loss assumes. In training `mirror` is left out.
         """
+        points, spread = self._look(images)
+        if self.settings.mirror and not self.training:
+            points_there, spread_there = self._look(images.flip(-1))
+            points = (points + mirrored(points_there, images.shape[-1])) / 2
+            spread = (spread + spread_there[:, MIRRORED]) / 2
+        return points, spread
+
+    def _look(self, images: Tensor) -> tuple[Tensor, Tensor]:
         side = images.shape[-1]
         features = self.backbone(images)
         # A tenth of the layer's own output: at the start the answer is near the mean face.
