@@ -5,7 +5,8 @@ set -eu
 cd "$(dirname "$0")"
 
 stamp=.venv/.mien-installed
-want=$(cat requirements.lock pyproject.toml setup.sh | cksum)
+# The place belongs to it: a virtual environment that was moved or copied runs the code of where it was made.
+want="$(cat requirements.lock pyproject.toml setup.sh | cksum) $PWD"
 if [ -x .venv/bin/mien ] && [ "$(cat "$stamp" 2>/dev/null || true)" = "$want" ]; then
     echo "setup: .venv is up to date"
     exit 0

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from mien.cli.ageing import remarks
 from mien.cli.audit import audit
 from mien.cli.console import one_line_errors
-from mien.evaluation.ageing.judges import EstimatorJudge, Judges
+from mien.evaluation.ageing.judges import EstimatorJudge, IdentityJudge, Judges, load_judge
 from mien.faces import Crop
 from mien.files import write_json
 from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
@@ -59,14 +59,25 @@ def test_an_audit_and_the_same_one_again(model: Path, drawn: Path, tmp_path: Pat
 
 def test_a_judge_that_guided_is_told(tmp_path: Path) -> None:
     judges = Judges(EstimatorJudge(load_estimator(JUDGE)))
-    recipe = {"age_transformer": {}, "age_transformer_objective": {"guide_model": JUDGE}}
+    recipe = {"age_transformer": {}, "age_transformer_objective": {"guide_model": JUDGE, "age": 1.0}}
     write_json(tmp_path / CONFIG, recipe)
     assert remarks(str(tmp_path), judges) == [
         f"{tmp_path} was guided by its judge {JUDGE}: its ages prove nothing; name another"
     ]
-    recipe["age_transformer_objective"]["guide_model"] = "gone"
+    experts = tmp_path / "experts.yaml"
+    experts.write_text(f"experts: [{{kind: ours, model: {JUDGE}}}, {{kind: ours, name: b, model: face-pair}}]\n")
+    mixture = Judges(load_judge(str(experts)))
+    assert remarks(str(tmp_path), mixture)[0].startswith(f"{tmp_path} was guided by its judge experts")
+    recipe["age_transformer_objective"] |= {"identity": 1.0, "identity_model": JUDGE}
+    write_json(tmp_path / CONFIG, recipe)
+    told = remarks(str(tmp_path), Judges(judges.age, IdentityJudge(JUDGE)))
+    assert any("was guided by its judge of identity" in line for line in told)
+    recipe["age_transformer_objective"] = {"guide_model": "gone", "age": 1.0}
     write_json(tmp_path / CONFIG, recipe)
     assert "guided by gone, which is not there" in remarks(str(tmp_path), judges)[0]
+    recipe["age_transformer_objective"]["age"] = 0.0  # it guided nothing
+    write_json(tmp_path / CONFIG, recipe)
+    assert remarks(str(tmp_path), judges) == []
     write_json(tmp_path / CONFIG, {"age_transformer": {}})
     assert remarks(str(tmp_path), judges) == []
 

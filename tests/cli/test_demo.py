@@ -8,6 +8,7 @@ import pytest
 
 import mien.training.recipe as recipes
 from mien.cli.demo import demo
+from mien.errors import MienError
 
 
 def test_the_demo_goes_all_the_way_and_goes_on_where_it_was(
@@ -26,6 +27,10 @@ def test_the_demo_goes_all_the_way_and_goes_on_where_it_was(
     assert printed.out.count("  mien ") == 3
     assert "age MAE" in printed.err
 
+    with pytest.raises(MienError, match="holds 200 faces of an earlier demo, with another number or seed"):
+        demo(out=tmp_path / "demo", faces=300, seed=1)
+    with pytest.raises(MienError, match="another number or seed"):
+        demo(out=tmp_path / "demo", faces=200, seed=2)
     before = (tmp_path / "demo" / "faces" / "faces.parquet").stat().st_mtime_ns
     demo(out=tmp_path / "demo", faces=200, seed=1)
     assert (tmp_path / "demo" / "faces" / "faces.parquet").stat().st_mtime_ns == before

@@ -17,10 +17,12 @@ class Squares:
     hangs: tuple[int, ...] = ()
     dies: tuple[int, ...] = ()
     mistaken: tuple[int, ...] = ()
+    seconds: float = 0.0
 
     def __call__(self, items: Sequence[int], first: int) -> Iterator[list[dict]]:
         for start in range(0, len(items), 4):
             batch = items[start : start + 4]
+            time.sleep(self.seconds)
             for item in batch:  # a whole batch is in hand before its first row is given
                 if item in self.raises:
                     raise ValueError(f"cannot square {item}")

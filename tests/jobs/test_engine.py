@@ -9,7 +9,9 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -180,6 +182,26 @@ def test_several_workers_write_the_bytes_of_one(tmp_path: Path) -> None:
     run_squares(tmp_path / "one", Squares())
     run_squares(tmp_path / "two", Squares(), Engine(workers=2))
     assert parts_of(tmp_path / "one") == parts_of(tmp_path / "two")
+
+
+def test_an_interruption_reaches_all_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(Future):
+        def result(self, timeout: float | None = None) -> object:
+            while not parts_of(tmp_path):
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, work: Any, /, *given: Any, **named: Any) -> Future:
+            super().submit(work, *given, **named)
+            return Interrupted()
+
+    monkeypatch.setattr("mien.jobs.engine.ThreadPoolExecutor", Pool)
+    with pytest.raises(KeyboardInterrupt):
+        run_squares(tmp_path, Squares(seconds=0.1), Engine(workers=2), 400)
+    assert 1 <= len(parts_of(tmp_path)) < 6  # of 50: what was begun was not finished
+    monkeypatch.undo()
+    assert run_squares(tmp_path, Squares(), count=400) == squares(400)
 
 
 def test_a_mistake_of_the_users_ends_the_job_with_its_message(tmp_path: Path) -> None:

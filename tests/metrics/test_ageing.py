@@ -17,11 +17,17 @@ def test_bands_meet_halfway_and_stay_within_a_life() -> None:
     assert bands(np.array([2.0, 118.0])).tolist() == [[0, 60], [60, 120]]
 
 
+def test_bands_of_ages_that_count_do_not_depend_on_the_others() -> None:
+    asked, counted = np.array([20.0, 40.0, 50.0, 60.0]), np.array([True, True, False, True])
+    assert bands(asked, counted)[counted].tolist() == bands(asked[counted]).tolist() == [[10, 30], [30, 50], [50, 70]]
+    assert bands(asked, counted)[2].tolist() == [45, 55]
+
+
 def test_a_judged_age_is_in_the_band_of_the_age_asked_for() -> None:
     judged = np.array([[9.9, 10.0, 35.0, 54.9], [10.0, 9.9, 34.9, np.nan]])
-    assert in_band(judged, ASKED)[:, :3].tolist() == [[1, 1, 0], [0, 0, 1]]
-    assert in_band(judged, ASKED)[0, 3] == 1
-    assert np.isnan(in_band(judged, ASKED)[1, 3])
+    assert in_band(judged, bands(ASKED))[:, :3].tolist() == [[1, 1, 0], [0, 0, 1]]
+    assert in_band(judged, bands(ASKED))[0, 3] == 1
+    assert np.isnan(in_band(judged, bands(ASKED))[1, 3])
 
 
 def test_order_of_each_face() -> None:

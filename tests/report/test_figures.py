@@ -380,3 +380,29 @@ def test_text_helpers():
 
 def test_bins_of_the_figure_are_the_packages():
     assert len(by_bin(np.zeros(121))) == len(AGE_BIN_NAMES)
+
+
+def test_training_history_of_many_terms_stays_readable():
+    names = [f"generator/term {place}" for place in range(13)] + ["discriminator/real", "discriminator/r1"]
+    history = [
+        {"epoch": epoch, "lr": 1e-3, "train": {name: 2 ** (place % 5) / epoch for place, name in enumerate(names)}}
+        for epoch in range(1, 6)
+    ]
+    drawn = figures.training_history(history, best=4)
+    panels = {axes.get_title(loc="left"): axes for axes in drawn.axes}
+    assert {
+        "Training losses: generator (1)",
+        "Training losses: generator (3)",
+        "Training losses: discriminator",
+    } <= set(panels)
+    told = [line.get_label() for axes in drawn.axes for line in axes.get_lines()]
+    assert sum(label.startswith("term") for label in told) == 13
+    for title, axes in panels.items():
+        if title.startswith("Training losses"):
+            values = np.concatenate([line.get_ydata() for line in axes.get_lines() if len(line.get_ydata()) == 5])
+            low, high = axes.get_ylim()
+            # The lines take up two fifths of the panel or more.
+            place = (np.log if axes.get_yscale() == "log" else np.asarray)(
+                np.array([low, values.min(), values.max(), high])
+            )
+            assert (place[2] - place[1]) / (place[3] - place[0]) > 0.4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ def audit_renderers(
     judges = Judges(
         load_judge(judge, where),
         None if identity is None else IdentityJudge(identity, where),
-        None if locator is None else PointsJudge(locator.landmarker),
+        None if locator is None else PointsJudge(locator.landmarker, manifest.crop.margin),
     )
     if not allow_relabelled:
         for model in models:
@@ -102,7 +103,7 @@ def guard_judge(model: str, judges: Judges) -> None:
 def remarks(model: str, judges: Judges) -> list[str]:
     """What a reader must know of who taught `model`: no network may judge what it guided."""
     from mien.errors import MienError
-    from mien.evaluation.ageing.judges import EstimatorJudge
+    from mien.evaluation.ageing.judges import EstimatorJudge, IdentityJudge
     from mien.evaluation.ageing.shown import is_renders
     from mien.models.checkpoint import load_estimator
     from mien.models.estimator import weights_hash
@@ -116,19 +117,24 @@ def remarks(model: str, judges: Judges) -> list[str]:
     found = []
     for options in (known.age_transformer_objective, known.beta_vae_objective):
         taught = options.model_dump() if options is not None else {}
-        guides = taught.get("guide_model") or []
+        asked_age = any(taught.get(term) for term in ("age", "ordering", "traits", "guide"))
+        guides = (taught.get("guide_model") or []) if asked_age else []
         for guide in [guides] if isinstance(guides, str) else guides:
-            if not isinstance(judges.age, EstimatorJudge):
-                break
             try:
                 other = load_estimator(guide)
             except MienError:
                 found.append(f"{model} was guided by {guide}, which is not there: see that it is not the judge")
                 continue
-            if weights_hash(other) == judges.age.hash:
+            if weights_hash(other) in judges.age.hashes:
                 found.append(f"{model} was guided by its judge {judges.age.name}: its ages prove nothing; name another")
-            elif set(other.backbone_names) & set(judges.age.estimator.backbone_names):
+            elif isinstance(judges.age, EstimatorJudge) and (
+                set(other.backbone_names) & set(judges.age.estimator.backbone_names)
+            ):
                 found.append(f"{model} was guided by a network of the judge's architecture, with other weights")
+        person = taught.get("identity_model") if taught.get("identity") else None
+        with suppress(MienError):  # a guide that is gone cannot be compared
+            if person and judges.identity is not None and IdentityJudge(person).hash == judges.identity.hash:
+                found.append(f"{model} was guided by its judge of identity {judges.identity.name}; name another")
         if taught.get("perceptual") and taught.get("perceptual_backbone") == "mobilefacenet" and judges.identity:
             found.append(f"{model} learnt by a perceptual term of MobileFaceNet: its identity is judged too well")
     return found

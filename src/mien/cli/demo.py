@@ -20,15 +20,25 @@ def demo(
 
     A demo that was interrupted goes on where it was.
     """
+    import numpy as np
+
     from mien.cli.console import say
-    from mien.data.manifest import FILE
+    from mien.data.manifest import FILE, Manifest
     from mien.data.prepare import prepare
-    from mien.data.sources.drawn import DrawnSource
+    from mien.data.sources.drawn import DrawnSource, sample
+    from mien.errors import MienError
     from mien.training.recipe import load_recipe
     from mien.training.run import CONFIG, train_run
 
     drawn, run = out / "faces", out / "run"
-    if not (drawn / FILE).is_file():
+    if (drawn / FILE).is_file():
+        there = Manifest.open(drawn)
+        if len(there) != faces or there.numbers("age_low")[0] != np.float32(sample(seed, 0).age):
+            raise MienError(
+                f"{drawn} holds {len(there):,} faces of an earlier demo, with another number or seed; ask for the "
+                "same, or name another folder with -o"
+            )
+    else:
         say(f"1/4  drawing {faces:,} faces with known age, gender and race")
         prepare(DrawnSource(count=faces, seed=seed, size=SIZE), Path(), drawn, seed=seed, size=SIZE)
     say("2/4  training a small estimator on them")

@@ -94,6 +94,7 @@ def enhance(
 
 def _print(found: dict[str, Any]) -> None:
     from mien.cli.console import table
+    from mien.report.numbers import years
 
     print(
         f"{found['enhanced']:,} of {found['pictures']:,} pictures enhanced, {found['coloured']:,} of "
@@ -101,10 +102,6 @@ def _print(found: dict[str, Any]) -> None:
     )
     named = {"age_change": "judged age, after less before (years)", "age_moved": "the same, either way (years)"}
     named["identity"] = "cosine of before and after by the judge of identity"
-    rows = [
-        [name, one["value"], f"{one['low']:.2f} to {one['high']:.2f}", one["n"]]
-        for key, name in named.items()
-        if (one := found.get(key)) is not None
-    ]
+    rows = [[name, years(one), one["n"]] for key, name in named.items() if (one := found.get(key)) is not None]
     if rows:
-        table(["mean of", "value", "95 % interval", "n"], rows)
+        table(["mean of", "value [95 % interval]", "n"], rows)

@@ -72,6 +72,8 @@ def latents(
     if out is None:
         run = Path(model)
         out = (run if (run / "checkpoints").is_dir() else Path()) / f"latents.{split}"
+    if pairs is not None and (judge is None or identity is None):
+        raise MienError("--pairs holds a shift's cosine against that of real pairs: give --judge and --identity too")
     metrics = evaluate_latents(
         vae,
         Manifest.open(faces),

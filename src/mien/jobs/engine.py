@@ -37,6 +37,10 @@ SUSPECTS = 256
 LOOK = 0.5
 
 
+class StoppedError(Exception):
+    """Another worker failed, or the user asked to stop: what is done of the shard is not kept."""
+
+
 class Job:
     """A resumable pass over a sequence of inputs: a folder with `job.json` and Parquet shards.
 
@@ -224,6 +228,8 @@ class Job:
         stop, lock = threading.Event(), threading.Lock()
 
         def advance() -> None:
+            if stop.is_set():
+                raise StoppedError
             with lock:
                 progress.advance()
 
@@ -236,8 +242,10 @@ class Job:
                     except queue.Empty:
                         return
                     self.do_shard(number, self.slice(items, number), worker, schema, failed, advance)
+            except StoppedError:
+                return
             except BaseException:
-                stop.set()  # the other workers end after their shards
+                stop.set()  # the other workers end after the input they are at
                 raise
             finally:
                 worker.close()
@@ -246,8 +254,12 @@ class Job:
             work()
             return
         with ThreadPoolExecutor(engine.workers, thread_name_prefix="mien-job") as pool:
-            for future in [pool.submit(work) for _ in range(engine.workers)]:
-                future.result()
+            try:
+                for future in [pool.submit(work) for _ in range(engine.workers)]:
+                    future.result()
+            except BaseException:  # Ctrl-C reaches this thread alone
+                stop.set()
+                raise
 
     def slice(self, items: Sequence[Input], number: int) -> Sequence[Input]:
         """The inputs of one shard."""

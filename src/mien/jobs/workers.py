@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -171,6 +172,8 @@ def choose_engine(
 def _serve(pipe: Any, pickled: bytes) -> None:
     """What a worker does until it is ended: answer with the rows of each input, or with why there are none."""
     process: Process[Any] | None = None
+    # Ctrl-C goes to all processes of the terminal; the one that gave the work ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_freed()
     with suppress(EOFError, OSError, KeyboardInterrupt):
         while True:

@@ -14,12 +14,17 @@ from mien.metrics.weighted import ratio
 HALF = 5.0
 
 
-def bands(asked: np.ndarray) -> np.ndarray:
+def bands(asked: np.ndarray, counted: np.ndarray | None = None) -> np.ndarray:
     """The years that count as each of `asked`, (A, 2) from (inclusive) and to (exclusive).
 
-    They meet halfway between neighbours; the outer two reach as far out as in.
+    They meet halfway between neighbours; the outer two reach as far out as in. Those of the ages that are `counted`
+    (A,) bool do not depend on the others.
     """
     asked = np.asarray(asked, dtype=np.float64)
+    if counted is not None and not counted.all():
+        limits = bands(asked)
+        limits[counted] = bands(asked[counted])
+        return limits
     between = (asked[1:] + asked[:-1]) / 2
     first, last = (asked[1] - asked[0]) / 2 if len(asked) > 1 else HALF, HALF
     if len(asked) > 1:
@@ -28,9 +33,10 @@ def bands(asked: np.ndarray) -> np.ndarray:
     return np.stack([edges[:-1], edges[1:]], axis=1).clip(MIN_AGE, MAX_AGE)
 
 
-def in_band(judged: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """1 where a judged age lies in the band of the age asked for, else 0, (N, A); NaN where nothing was judged."""
-    low, high = bands(asked).T
+def in_band(judged: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """1 where a judged age (N, A) lies in the band of the age asked for, `limits` (A, 2), else 0; NaN where nothing was
+    judged."""
+    low, high = limits.T
     return np.where(np.isnan(judged), np.nan, (judged >= low) & (judged < high))
 
 

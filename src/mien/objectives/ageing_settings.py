@@ -90,4 +90,6 @@ class AgeTransformerObjectiveSettings(BaseModel):
             raise ValueError("ordering needs renders of 2 or more")
         if self.identity and not (self.identity_weights or self.identity_model):
             raise ValueError("identity needs identity_weights or identity_model; or identity=0")
+        if self.perceptual and not self.perceptual_weights:
+            raise ValueError("perceptual needs perceptual_weights, a file of perceptual_backbone's; or perceptual=0")
         return self

@@ -102,6 +102,8 @@ class BetaVaeObjectiveSettings(BaseModel):
     def _complete(self) -> BetaVaeObjectiveSettings:
         if self.guide and not self.guide_model:
             raise ValueError("guide needs guide_model, a run or checkpoint of an estimator of ages")
+        if self.perceptual and not self.perceptual_weights:
+            raise ValueError("perceptual needs perceptual_weights, a file of perceptual_backbone's; or perceptual=0")
         if self.tc and self.beta < 1:
             raise ValueError(
                 f"with tc, beta {self.beta} must be 1 or more: the rate holds one total correlation already"

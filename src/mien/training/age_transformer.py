@@ -24,6 +24,7 @@ from mien.objectives.ageing import GENDER, SPREAD, TEXT, Ageing
 from mien.objectives.coding import AGE
 from mien.objectives.guides import AgeGuide, IdentityGuide
 from mien.training.batches import training_loader
+from mien.training.position import draw_history
 from mien.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -112,9 +113,7 @@ def finish(
 
     They are what the network was trained towards: `mien audit --ageing` judges it by other networks.
     """
-    from mien.report.figures import save, training_history
-
-    save(training_history(history), folder / "figures" / "training_history.png")
+    draw_history(folder, history)
     network = load_renderer(folder, device)
     assert isinstance(network, AgeTransformer)
     options = recipe.age_transformer_objective

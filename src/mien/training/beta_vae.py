@@ -18,6 +18,7 @@ from mien.models.checkpoint import load_renderer
 from mien.objectives.beta_vae import BetaVaeObjective
 from mien.objectives.coding import AGE, ATTRIBUTES, Tally
 from mien.training.batches import training_loader
+from mien.training.position import draw_history
 from mien.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -62,9 +63,7 @@ def finish(
     recipe: Recipe, manifest: Manifest, folder: Path, history: list[dict[str, Any]], device: str, show: bool
 ) -> dict[str, Any]:
     """Judge the chosen weights on `val` and `test`; the figures go to metrics.<split>.json, strips to figures/."""
-    from mien.report.figures import save, training_history
-
-    save(training_history(history), folder / "figures" / "training_history.png")
+    draw_history(folder, history)
     vae = load_renderer(folder, device)
     assert isinstance(vae, BetaVae)
     there = set(np.unique(manifest.strings("split").astype(str)))

@@ -19,6 +19,7 @@ from mien.models.checkpoint import inherited_terms, load_landmarker
 from mien.models.landmarker import Landmarker, LandmarkerSettings
 from mien.objectives.landmarker import LandmarkerObjective
 from mien.training.batches import training_loader
+from mien.training.position import draw_history
 from mien.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -104,9 +105,7 @@ def finish(
     recipe: Recipe, manifest: Manifest, folder: Path, history: list[dict[str, Any]], device: str, show: bool
 ) -> dict[str, Any]:
     """Judge the best weights on `val` and `test`; the figures go to metrics.<split>.json."""
-    from mien.report.figures import save, training_history
-
-    save(training_history(history), folder / "figures" / "training_history.png")
+    draw_history(folder, history)
     landmarker = load_landmarker(folder, device)
     there = set(np.unique(manifest.strings("split").astype(str)))
     metrics: dict[str, Any] = {}

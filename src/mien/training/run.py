@@ -33,6 +33,7 @@ from mien.progress import clock
 from mien.tasks.categorical import CategoricalTask
 from mien.training.batches import training_loader
 from mien.training.loop import estimate, train
+from mien.training.position import draw_history
 from mien.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -187,10 +188,9 @@ def finish(
 ) -> dict[str, Any]:
     """Calibrate the best weights on `val` and judge them on `val` and `test`."""
     from mien.evaluation.evaluate import calibrate, evaluate_model
-    from mien.report.figures import save, training_history
 
     estimator = load_estimator(folder, device)
-    save(training_history(history), folder / "figures" / "training_history.png")
+    draw_history(folder, history)
     there = set(np.unique(manifest.strings("split").astype(str)))
     metrics: dict[str, Any] = {}
     reports: dict[str, str] = {}

@@ -44,7 +44,7 @@ def small(images: Tensor) -> np.ndarray:
 class Coarse:
     """Identity is how a picture looks from afar."""
 
-    name, hash, perceptual = "coarse", "coarse-1", None
+    name, hash, perceptual, crop = "coarse", "coarse-1", None, None
 
     def embed(self, images: Tensor) -> np.ndarray:
         return small(images)

@@ -96,7 +96,7 @@ def test_the_mean_face_is_nobody(audited: tuple[dict[str, Any], Path]) -> None:
 
 def test_a_renderer_by_hand_has_the_figures_of_its_construction(audited: tuple[dict[str, Any], Path]) -> None:
     metrics, folder = audited
-    assert metrics["about"]["notes"] == []
+    assert metrics["about"]["notes"] == ["too few faces for a mean one of 60, 95 years: the nearest age's stands in"]
     ours = metrics["renderers"]["redder"]
     assert next(iter(metrics["renderers"])) == "redder"
     for age in AGES:
@@ -215,6 +215,9 @@ def test_without_persons_or_identity_what_is_missing_is_said(manifest: Manifest,
     assert found["verification"] is None
     assert any("shows nobody twice" in note and "--pairs" in note for note in found["about"]["notes"])
     assert "joint" not in found["renderers"]["redder"]["summary"]
+    wide = Manifest(manifest.table, manifest.root, Crop("chip", 0.6, 32), manifest.path)
+    with pytest.raises(MienError, match=r"for the thresholds of identity: .* margin 0\.6"):
+        audit(nameless, judges, tmp_path / "a", Redder(), count=8, pairs=wide)
     paired = audit(nameless, judges, tmp_path / "a", Redder(), count=8, pairs=manifest)
     assert paired["verification"]["faces"] == len(manifest)
     alone = audit(manifest, Judges(RedAge()), tmp_path / "b", Redder(), count=8)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from mien.data.manifest import Manifest
+from mien.data.prepare import prepare
+from mien.data.sources.drawn import DrawnSource
 from mien.evaluation.ageing.judges import PointsJudge
 from mien.evaluation.ageing.sample import Faces, balanced, mean_faces
 from mien.evaluation.locate import build_locator
@@ -49,6 +53,26 @@ def test_points_tell_where_a_drawn_face_is(manifest: Manifest) -> None:
         inner = (true[row, 17:] * 112).astype(int).clip(0, 111)  # all but the jaw
         assert not outside[row, inner[:, 1], inner[:, 0]].any()
         assert outside[row, -1, 0] or outside[row, -1, -1]
+
+
+def test_points_and_the_place_of_a_face_do_not_depend_on_the_margin(tmp_path: Path) -> None:
+    locator = build_locator("auto")
+    assert locator is not None
+    found = {}
+    for margin in (0.0, 0.3, 0.6):
+        side = round(112 * (1 + 2 * margin))
+        source = DrawnSource(count=12, seed=3, size=side, margin=margin)
+        part = prepare(source, Path(), tmp_path / str(margin), show=False).manifest
+        images = next(Faces(part, side, {}, {}).loader().epoch()).images
+        points = PointsJudge(locator.landmarker, margin).find(images)
+        true = (part.landmarks()[: len(points)] + 0.5) / side
+        eyes = np.linalg.norm(true[:, 36:42].mean(1) - true[:, 42:48].mean(1), axis=1)
+        error = np.linalg.norm(points - true, axis=2).mean(axis=1) / eyes
+        assert np.nanmean(error) < 0.06
+        share = 1 - Faces(part, side, {}, {}).outside(np.arange(len(images))).mean()
+        found[margin] = share * (1 + 2 * margin) ** 2  # of the plain crop's area
+    assert found[0.3] == pytest.approx(found[0.6], rel=0.02)
+    assert found[0.0] == pytest.approx(found[0.6], rel=0.15)  # its ellipse ends at the picture's edge
 
 
 def test_mean_faces_are_means(manifest: Manifest) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from mien.data.manifest import Manifest
 from mien.errors import MienError
+from mien.evaluation.ageing import verification
 from mien.evaluation.ageing.realism import realism
 from mien.evaluation.ageing.verification import GAPS, fit_thresholds, gap_of, pairs_of
 from mien.faces import Crop, Face
@@ -32,6 +33,19 @@ def test_one_person_alone_gives_no_threshold() -> None:
     faces = [Face(f"{i}.jpg", age=(20.0, 20.0), person="p") for i in range(3)]
     with pytest.raises(MienError, match="names only p: thresholds need pairs of different persons"):
         pairs_of(Manifest.from_faces(faces, ".", Crop("chip")))
+
+
+def test_a_person_with_many_pictures_is_not_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "FACES", 3)
+    for counts in ((5, 1), (4, 3), (1, 6, 1)):
+        faces = [
+            Face(f"{person}-{number}.jpg", age=(20.0, 20.0), person=f"p{person}")
+            for person, count in enumerate(counts)
+            for number in range(count)
+        ]
+        found = pairs_of(Manifest.from_faces(faces, ".", Crop("chip"))).strings("person").tolist()
+        assert len(set(found)) >= 2
+        assert len(set(found)) < len(found)
 
 
 def test_gaps_are_found_by_their_ends() -> None:

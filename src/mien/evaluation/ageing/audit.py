@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mien.data.align import require_view
 from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.evaluation.ageing.figures import compared, estimates, judge_renders, per_face, values_of
@@ -75,6 +76,10 @@ def audit_ageing(
         raise MienError("an ageing audit takes two ages or more, of which one counts; --ages 5:75:10")
     part = manifest.split(split)
     judges.age.check(part)
+    if judges.identity is not None and judges.identity.crop is not None:
+        require_view(part.crop, judges.identity.crop, f"for {judges.identity.name}: {part.path or 'the manifest'}")
+    if pairs is not None:
+        require_view(pairs.crop, part.crop, f"for the thresholds of identity: {pairs.path or 'the manifest of pairs'}")
     available = np.ones(len(part), dtype=bool)
     for one in shown:
         one.check(part)
@@ -91,7 +96,7 @@ def audit_ageing(
 
     notes = list(remarks)
     truth, teaching = _truth(faces, notes), _teaching(manifest, split, others)
-    everyone = named([*shown, *_trivial(faces, teaching, asked, folder, device, notes)])
+    everyone = named([*shown, *_trivial(faces, teaching, asked, counted, folder, device, notes)])
     strips = balanced(faces.manifest, STRIPS, seed)
     passes = {}
     for name, one in everyone.items():
@@ -104,13 +109,14 @@ def audit_ageing(
     )
     if why:
         notes.append(why)
-    real = _real_faces(others, asked, seed)
+    limits = ageing.bands(asked, counted)
+    real = _real_faces(others, limits, seed)
     known: Arrays = {}
     if len(real):
         known = kept(folder / "real.npz", about | {"faces": real.hash}, lambda: look_at(real, side, judges, device))
         real = real.take(known["row"])
     each = {
-        name: per_face(values_of(one, faces, asked, verification), one, faces, asked, counted)
+        name: per_face(values_of(one, faces, asked, counted, verification), one, faces, asked, counted)
         for name, one in passes.items()
     }
     first = next(iter(everyone))
@@ -122,7 +128,7 @@ def audit_ageing(
             "groups": len(np.unique(faces.manifest.groups())),
             "ages": asked.tolist(),
             "counted": asked[counted].tolist(),
-            "bands": ageing.bands(asked).tolist(),
+            "bands": ageing.bands(asked, counted).tolist(),
             "seed": seed,
             "resamples": resamples,
             "rejected": faces.rejected,
@@ -131,13 +137,13 @@ def audit_ageing(
             **about,
         },
         "judge": _judge(faces, boot),
-        "real": _judged_real(real, known, asked, resamples, seed),
+        "real": _judged_real(real, known, asked, limits, resamples, seed),
         "verification": None if verification is None else verification.about,
         "renderers": {},
     }
     for name, one in everyone.items():
         found = judge_renders(passes[name], faces, asked, counted, verification, boot)
-        found["realism"] = _realism(passes[name], known, real, asked, boot, seed)
+        found["realism"] = _realism(passes[name], known, real, asked, limits, boot, seed)
         cost = {key: float(passes[name][key]) for key in ("ms", "mib")}
         versus = compared(each[first], each[name], boot) if name != first else None
         result["renderers"][name] = describe(one) | {"cost": cost} | found | {"first_less_this": versus}
@@ -207,7 +213,13 @@ def _teaching(manifest: Manifest, split: str, others: Manifest) -> Manifest | No
 
 
 def _trivial(
-    faces: Faces, teaching: Manifest | None, asked: np.ndarray, folder: Path, device: str, notes: list[str]
+    faces: Faces,
+    teaching: Manifest | None,
+    asked: np.ndarray,
+    counted: np.ndarray,
+    folder: Path,
+    device: str,
+    notes: list[str],
 ) -> list[Shown]:
     """Copy, mean face and pixel shift. They are told the faces' ages: a rival that knows more is the harder one."""
     crop, side = faces.manifest.crop, faces.side
@@ -215,14 +227,21 @@ def _trivial(
     try:
         if teaching is None:
             raise MienError("no mean face: all faces of the split are judged, and there is no split train")
-        limits, least = ageing.bands(asked), min(side, BLURRED)
+        limits, least = ageing.bands(asked, counted), min(side, BLURRED)
         facts = {"faces": teaching.hash, "bands": limits.tolist(), "side": least}
         made = kept(folder / "means.npz", facts, lambda: mean_faces(teaching, limits, least))
     except MienError as error:
         notes.append(str(error))
         return found
     means, years = torch.from_numpy(made["means"]), torch.from_numpy(asked[made["bands"]]).float()
-    return [*found, *(Live(kind(crop, means, years), "trivial", True, device) for kind in (MeanFace, PixelShift))]
+    found.append(Live(MeanFace(crop, means, years), "trivial", True, device))
+    if lacking := sorted(set(asked.tolist()) - set(years.tolist())):
+        ages = ", ".join(f"{age:g}" for age in lacking)
+        notes.append(f"too few faces for a mean one of {ages} years: the nearest age's stands in")
+    if len(years) < 2:
+        notes.append("no shift by pixel means: it takes mean faces of two ages")
+        return found
+    return [*found, Live(PixelShift(crop, means, years), "trivial", True, device)]
 
 
 def _verification(
@@ -241,12 +260,11 @@ def _verification(
     return fitted, ""
 
 
-def _real_faces(others: Manifest, asked: np.ndarray, seed: int) -> Manifest:
+def _real_faces(others: Manifest, limits: np.ndarray, seed: int) -> Manifest:
     """Of the faces that are not judged at most `REAL` of each age asked for."""
     ages, rng = middle_age(others), np.random.default_rng(seed)
-    limits = ageing.bands(asked)
     rows = [rng.permutation(np.flatnonzero((ages >= low) & (ages < high)))[:REAL] for low, high in limits]
-    return others.take(np.sort(np.concatenate(rows)))
+    return others.take(np.unique(np.concatenate(rows)))
 
 
 def _judge(faces: Faces, boot: Bootstrap) -> dict[str, Any]:
@@ -267,14 +285,16 @@ def _judge(faces: Faces, boot: Bootstrap) -> dict[str, Any]:
     return {"n": len(exact), **estimates(values, boot, exact), "constant": years, "groups": everybody}
 
 
-def _judged_real(real: Manifest, seen: Arrays, asked: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
+def _judged_real(
+    real: Manifest, seen: Arrays, asked: np.ndarray, limits: np.ndarray, resamples: int, seed: int
+) -> dict[str, Any]:
     """What the judge says of real faces of each age: the most that renders can reach."""
     if not len(real):
         return {}
     ages, judged = middle_age(real), seen["age"]
     boot = Bootstrap(real.groups(), resamples, seed)
     found: dict[str, Any] = {}
-    for place, (low, high) in enumerate(ageing.bands(asked)):
+    for place, (low, high) in enumerate(limits):
         rows = np.flatnonzero((ages >= low) & (ages < high))
         values = {
             "judged": judged,
@@ -287,17 +307,18 @@ def _judged_real(real: Manifest, seen: Arrays, asked: np.ndarray, resamples: int
 
 
 def _realism(
-    answers: Arrays, seen: Arrays, real: Manifest, asked: np.ndarray, boot: Bootstrap, seed: int
+    answers: Arrays, seen: Arrays, real: Manifest, asked: np.ndarray, limits: np.ndarray, boot: Bootstrap, seed: int
 ) -> dict[str, Any] | None:
     if "embedding" not in answers or not len(real):
         return None
-    ages = middle_age(real)
+    ages, groups = middle_age(real), real.groups()
     # Embeddings have length 1; kernel and distance expect features of mean square 1.
     scale = np.sqrt(answers["embedding"].shape[-1])
     found = {}
-    for place, (low, high) in enumerate(ageing.bands(asked)):
-        others = seen["embedding"][(ages >= low) & (ages < high)]
-        found[f"{asked[place]:g}"] = realism(scale * others, scale * answers["embedding"][:, place], boot, seed)
+    for place, (low, high) in enumerate(limits):
+        mine = (ages >= low) & (ages < high)
+        others, made = scale * seen["embedding"][mine], scale * answers["embedding"][:, place]
+        found[f"{asked[place]:g}"] = realism(others, made, boot, seed, groups[mine])
     return found
 
 

@@ -23,8 +23,11 @@ CELL = ("mae", "bias", "in_band", "cosine", "verified", "joint")
 COMPARED = ("mae", "in_band", "cosine", "verified", "joint", "outside", "truth")
 
 
-def values_of(answers: Arrays, faces: Faces, asked: np.ndarray, verification: Verification | None) -> Arrays:
-    """Figures of each face at each age asked for, (N, A) each; NaN where unknown.
+def values_of(
+    answers: Arrays, faces: Faces, asked: np.ndarray, counted: np.ndarray, verification: Verification | None
+) -> Arrays:
+    """Figures of each face at each age asked for, (N, A) each; NaN where unknown. The bands of the ages that are
+    `counted` do not depend on the others.
 
     - `judged`: the judged age; `bias` less the age asked for; `mae` that without its sign; `in_band` 1 within its band;
     - `cosine` with the given picture, `verified` 1 above the threshold of the age gap, `joint` 1 where in_band as well;
@@ -35,7 +38,7 @@ def values_of(answers: Arrays, faces: Faces, asked: np.ndarray, verification: Ve
     """
     judged = answers["age"]
     values = {"judged": judged, "bias": judged - asked, "mae": np.abs(judged - asked)}
-    values["in_band"] = ageing.in_band(judged, asked)
+    values["in_band"] = ageing.in_band(judged, ageing.bands(asked, counted))
     if "cosine" in answers:
         values["cosine"] = answers["cosine"]
         if verification is not None:
@@ -78,7 +81,7 @@ def judge_renders(
     aged, `groups` the summary by age group, gender and race, `cells` each age group at each age. Groups of fewer than
     30 faces are suppressed.
     """
-    values = values_of(answers, faces, asked, verification)
+    values = values_of(answers, faces, asked, counted, verification)
     each = per_face(values, answers, faces, asked, counted)
     everyone = np.arange(len(faces))
     summary: dict[str, Any] = dict(estimates(each, boot, everyone))

@@ -17,6 +17,7 @@ from mien.experts.base import Expert
 from mien.experts.methods import open_fusion
 from mien.experts.ours import Ours
 from mien.experts.table import load_experts
+from mien.faces import Crop
 from mien.models.backbone import Backbone, Joined
 from mien.models.checkpoint import load_estimator
 from mien.models.estimator import Estimator, fingerprint, weights_hash
@@ -82,7 +83,9 @@ class MixtureJudge:
         self.name = f"{Path(file).stem} ({', '.join(table.names())})"
         fusion = Path(table.fusion)
         self.hashes = tuple(one.hash() for one in table.experts)
-        told = [*self.hashes, fusion.read_text() if fusion.is_file() else table.fusion]
+        # What is not in the weights changes answers too: how pictures are scaled, what is asked.
+        asked = [one.model_dump_json(exclude={"name", "terms", "model", "weights"}) for one in table.experts]
+        told = [*self.hashes, *asked, fusion.read_text() if fusion.is_file() else table.fusion]
         self.hash = hashlib.sha256("\0".join(told).encode()).hexdigest()
         self.experts: list[Expert] = [one.build(device) for one in table.experts]
         self.fusion = open_fusion(table.fusion, table.names())
@@ -117,18 +120,21 @@ class IdentityJudge:
     Args:
         what: a file of MobileFaceNet's weights, or a run, a checkpoint or a shipped estimator, whose features stand in.
 
-    `perceptual` measures distances of pictures by the same network's maps; None for an estimator's features.
+    `perceptual` measures distances of pictures by the same network's maps; None for an estimator's features, which
+    know faces of its `crop` alone.
     """
 
     def __init__(self, what: str | Path, device: str = "cpu") -> None:
         self.net: Backbone | Joined
         self.perceptual: Perceptual | None = None
+        self.crop: Crop | None = None
         if Path(what).is_file():
             self.net, self.name = load_identity(what), f"MobileFaceNet, {Path(what).name}"
             self.perceptual = Perceptual("mobilefacenet", what).to(device)
         else:
             estimator = load_estimator(what)
             self.net, self.name = estimator.backbone.eval(), f"features of {estimator.name}"
+            self.crop = estimator.crop
         self.net.to(device)
         self.hash = fingerprint(self.net, {})
 
@@ -139,19 +145,26 @@ class IdentityJudge:
 
 
 class PointsJudge:
-    """The landmarks of whole crops, many at once; where a landmarker is not sure, they are NaN."""
+    """The landmarks of whole crops, many at once; where a landmarker is not sure, they are NaN.
 
-    def __init__(self, landmarker: Landmarker) -> None:
-        self.landmarker, self.name, self.hash = landmarker, landmarker.name, fingerprint(landmarker, {})
+    Args:
+        margin: of the crops that it is shown, as a share of the plain crop's side.
+    """
+
+    def __init__(self, landmarker: Landmarker, margin: float = 0.0) -> None:
+        self.landmarker, self.name, self.margin = landmarker, landmarker.name, margin
+        facts = {"margin": margin, "mirror": landmarker.settings.mirror}
+        self.hash = fingerprint(landmarker, {name: value for name, value in facts.items() if value})
         self.limit = float("inf") if landmarker.refuse is None else landmarker.refuse
 
     @torch.inference_mode()
     def find(self, images: Tensor) -> np.ndarray:
         """Uint8 faces (B, 3, S, S) to points (B, 68, 2) float32 in shares of the side."""
         side = images.shape[-1]
-        pad = round(self.landmarker.settings.margin * side)
-        # The landmarker expects the crop with a margin around it.
-        padded = nn.functional.pad(images.float(), [pad] * 4, mode="reflect") / 255
+        # The landmarker expects the crop with a margin of its own around it; a negative pad cuts a wider one off.
+        pad = round((self.landmarker.settings.margin - self.margin) / (1 + 2 * self.margin) * side)
+        mode = "reflect" if pad > 0 else "constant"
+        padded = nn.functional.pad(images.float(), [pad] * 4, mode=mode) / 255
         points, spread = self.landmarker(padded)
         error = spread.mean(dim=1) / eye_distance(points)
         points = torch.where((error <= self.limit)[:, None, None], (points - pad + 0.5) / side, torch.nan)

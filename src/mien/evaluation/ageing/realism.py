@@ -15,8 +15,11 @@ FEWEST = 100
 RESAMPLES = 20
 
 
-def realism(real: np.ndarray, made: np.ndarray, boot: Bootstrap, seed: int = 0) -> dict[str, Any]:
-    """KID and FID between features of real faces (N, F) and of renders (M, F), over whose faces `boot` draws.
+def realism(
+    real: np.ndarray, made: np.ndarray, boot: Bootstrap, seed: int = 0, groups: np.ndarray | None = None
+) -> dict[str, Any]:
+    """KID and FID between features of real faces (N, F) and of renders (M, F), over whose faces `boot` draws; of the
+    real ones whole `groups` (N,) are drawn.
 
     KID's interval is the percentile bootstrap over both sets, pairs of one face with itself left out. FID is biased
     upwards for few faces, and more so when resampled: its interval is the normal one, value -+ 1.96 of the
@@ -26,7 +29,7 @@ def realism(real: np.ndarray, made: np.ndarray, boot: Bootstrap, seed: int = 0) 
     if min(counts.values()) < FEWEST:
         return counts | {"reason": f"{len(real)} real faces and {len(made)} renders; {FEWEST} of each are needed"}
     real, made = real.astype(np.float64), made.astype(np.float64)
-    other = Bootstrap(np.arange(len(real)), boot.resamples, seed + 1)
+    other = Bootstrap(np.arange(len(real)) if groups is None else groups, boot.resamples, seed + 1)
     drawn_real, drawn_made = (one.replicates({"w": _self})["w"] for one in (other, boot))
     values = _kids(real, made, drawn_real, drawn_made)
     values[0] = kid(real, made)

@@ -96,7 +96,9 @@ class Faces:
     @cached_property
     def ellipses(self) -> np.ndarray:
         """Where each face is, (N, 4): centre and half axes in shares of the side; `ELLIPSE` where no points tell."""
-        found = np.tile(ELLIPSE, (len(self), 1))
+        # A margin makes the face smaller, about the middle of the picture.
+        plain = (ELLIPSE - [0.5, 0.5, 0, 0]) / (1 + 2 * self.manifest.crop.margin) + [0.5, 0.5, 0, 0]
+        found = np.tile(plain, (len(self), 1))
         points = self.seen.get("points")
         if points is None:
             return found

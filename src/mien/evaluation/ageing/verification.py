@@ -60,7 +60,10 @@ def pairs_of(manifest: Manifest) -> Manifest:
             "name a manifest with more persons, such as FG-NET's, with --pairs"
         )
     order = np.random.default_rng(0).permutation(len(names))
-    drawn = order[np.cumsum(counts[order]) <= max(FACES, int(counts.max()))]
+    # Somebody who is shown twice, and somebody else, are there however many faces the two have.
+    twice = order[counts[order] > 1][0]
+    order = np.concatenate([[twice], order[order != twice]])
+    drawn = order[np.cumsum(counts[order]) <= max(FACES, int(counts[order][:2].sum()))]
     return known.where(np.isin(members, drawn))
 
 

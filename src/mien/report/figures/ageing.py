@@ -40,11 +40,15 @@ def ageing_curves(metrics: Mapping[str, Any]) -> Figure:
             axes.plot(asked, values, color=INK, ls=":", lw=1.6, label="real faces")
     if metrics["verification"]:
         values = [number(entry.get("cosine")).value for entry in metrics["verification"]["gaps"]]
-        gap_axes.plot(range(len(values)), values, color=INK, ls=":", lw=1.6, label="real pairs of one person")
+        gap_axes.plot(range(len(values)), values, color=INK, ls="-.", lw=1.6, label="real pairs of one person")
     if not any(line.get_xdata(orig=False).size for line in gap_axes.get_lines()):
         gap_axes.clear()
         nothing(gap_axes, "Identity", "nobody judged it")
     handles, labels = ages_axes.get_legend_handles_labels()
+    known = set(labels)
+    for handle, label in zip(*gap_axes.get_legend_handles_labels(), strict=True):
+        if label not in known:
+            handles, labels = [*handles, handle], [*labels, label]
     drawn.legend(handles, labels, loc="outside lower center", ncols=min(4, max(1, len(labels))))
     return drawn
 

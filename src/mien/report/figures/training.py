@@ -24,6 +24,8 @@ from mien.report.style import (
 )
 
 Lines = dict[str, np.ndarray]
+#: Lines that one panel and its legend can hold.
+MOST = 6
 
 
 @styled
@@ -41,17 +43,38 @@ def training_history(history: Sequence[Mapping[str, Any]], best: int | None = No
         task, _, figure = name.rpartition("/")
         panels.setdefault(figure, {})[task or name] = line
     rates = _collect([{"learning rate": entry.get("lr")} for entry in history])
-    count = 2 + len(panels)
+    terms = _split(losses)
+    count = len(terms) + len(panels) + 1
     columns = 2 if count in (2, 4) else 3
     figure_ = sheet(4.2 * columns, 3.3 * -(-count // columns))
     grid = list(figure_.subplots(-(-count // columns), columns, squeeze=False).flat)
     for axes in grid[count:]:
         axes.axis("off")
-    _lines(grid[0], "Training losses", epochs, losses, "loss", best, log=True)
-    for axes, (name, lines) in zip(grid[1:], panels.items(), strict=False):
+    for axes, (title, lines) in zip(grid, terms.items(), strict=False):
+        _lines(axes, title, epochs, lines, "loss", best, log=True)
+    for axes, (name, lines) in zip(grid[len(terms) :], panels.items(), strict=False):
         _lines(axes, name.replace("_", " "), epochs, lines, f"{name.replace('_', ' ')} on select", best)
     _lines(grid[count - 1], "Learning rate", epochs, rates, "learning rate", best)
     return figure_
+
+
+def _split(losses: Lines) -> dict[str, Lines]:
+    """The losses by the title of their panel: of one that would hold too many lines, a panel a player, and more."""
+    if len(losses) <= MOST:
+        return {"Training losses": losses}
+    players: dict[str, Lines] = {}
+    for name, line in losses.items():
+        player, _, term = name.rpartition("/")
+        players.setdefault(player, {})[term] = line
+    panels = {}
+    for player, lines in players.items():
+        names = list(lines)
+        parts = -(-len(names) // MOST)
+        each = -(-len(names) // parts)
+        for part in range(parts):
+            title = f"Training losses{': ' if player else ''}{player}{f' ({part + 1})' if parts > 1 else ''}"
+            panels[title] = {name: lines[name] for name in names[part * each : (part + 1) * each]}
+    return panels
 
 
 def _collect(entries: Sequence[Mapping[str, Any]]) -> Lines:
@@ -89,7 +112,7 @@ def _lines(
     if len(lines) > 1:
         # Room above the lines, so that the legend hides none of them.
         rows = -(-len(lines) // 2)
-        room = 0.1 + 0.11 * rows
+        room = min(0.1 + 0.11 * rows, 0.55)
         if log:
             axes.set_ylim(low / 1.2, high * (high / low) ** (room / (1 - room)))
         elif high > low:
