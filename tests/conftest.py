@@ -51,3 +51,14 @@ def upscaler_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "tiny-x4.safetensors"
     save_file(state, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def resnet_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file with random weights of timm's test_resnet."""
+    import timm
+    from safetensors.torch import save_file
+
+    path = tmp_path_factory.mktemp("weights") / "test_resnet.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), path)
+    return str(path)

@@ -77,7 +77,7 @@ def losses(made: AgeTransformerObjective, player: str, batch: FaceBatch, step: i
     return {term: float(total.detach()) / int(count) for term, (total, count) in found.items()}
 
 
-def test_each_term_can_be_left_out_and_changes_no_other(guide: str) -> None:
+def test_each_term_can_be_left_out_and_changes_no_other(guide: str, resnet_weights: str) -> None:
     batch = faces()
     all_of_it = {
         "age": 1.0,
@@ -87,6 +87,7 @@ def test_each_term_can_be_left_out_and_changes_no_other(guide: str) -> None:
         "identity_model": guide,
         "perceptual": 1.0,
         "perceptual_backbone": "test_resnet",
+        "perceptual_weights": resnet_weights,
         "direction": 1.0,
     }
     whole = losses(objective(batch, **all_of_it), GENERATOR, batch)

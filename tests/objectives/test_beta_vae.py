@@ -18,7 +18,8 @@ from mien.faces import Crop, FaceBatch
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.checkpoint import save_estimator
 from mien.models.estimator import ModelSettings, build_estimator
-from mien.objectives.beta_vae import BetaVaeObjective, BetaVaeObjectiveSettings, judged_ages
+from mien.objectives.beta_vae import BetaVaeObjective, judged_ages
+from mien.objectives.beta_vae_settings import BetaVaeObjectiveSettings
 from mien.objectives.coding import AGE, ATTRIBUTES
 from mien.tasks.face import TasksSettings
 
@@ -115,11 +116,12 @@ def test_a_face_without_an_age_changes_nothing_of_the_ages() -> None:
     assert all(parameter.grad is None for parameter in made.learner.adversary.parameters())
 
 
-def test_every_term_has_its_switch() -> None:
+def test_every_term_has_its_switch(resnet_weights: str) -> None:
     batch = faces(EXACT)
     assert set(losses(objective(batch, **BARE), batch)) == {"reconstruction", "rate"}
     assert set(objective(batch, beta=0.0, **BARE).weights(PLAYER)) == {"reconstruction"}
-    made = objective(batch, capacity=20.0, gamma=7.0, tc=True, beta=4.0, hsic=1.0, cycle=0.5, perceptual=2.0)
+    seen = {"perceptual": 2.0, "perceptual_backbone": "test_resnet", "perceptual_weights": resnet_weights}
+    made = objective(batch, capacity=20.0, gamma=7.0, tc=True, beta=4.0, hsic=1.0, cycle=0.5, **seen)
     assert made.weights(PLAYER) == {
         "reconstruction": 1.0,
         "batch_rate": 7.0,
@@ -216,6 +218,8 @@ def test_a_guide_moves_the_pictures_and_stays_itself(tmp_path: Path) -> None:
     assert (ages >= 0).all()
     with pytest.raises(ValidationError, match="guide needs guide_model"):
         BetaVaeObjectiveSettings(guide=1.0)
+    with pytest.raises(ValidationError, match="perceptual needs perceptual_weights"):
+        BetaVaeObjectiveSettings(perceptual=1.0)
     with pytest.raises(ValidationError, match="must be 1 or more"):
         BetaVaeObjectiveSettings(tc=True, beta=0.5)
 

@@ -45,7 +45,7 @@ def fid(real: np.ndarray, made: np.ndarray) -> float:
     a, b = ((one.astype(np.float64) - one.mean(0)) / np.sqrt(len(one) - 1) for one in (real, made))
     # tr sqrt(A B) of the covariances A = a'a and B = b'b is the sum of the singular values of a b', and those are the
     # ones of their triangles: no root of a matrix is taken, which has none where features hardly vary.
-    first, second = (np.linalg.qr(one, mode="r") for one in (a, b))
+    first, second = (np.asarray(np.linalg.qr(one, mode="r")) for one in (a, b))
     root = np.linalg.svd(first @ second.T, compute_uv=False).sum()
     return float(max(mean + np.square(a).sum() + np.square(b).sum() - 2 * root, 0.0))
 

@@ -19,7 +19,7 @@ from mien.models.beta_vae import BetaVaeSettings
 from mien.models.estimator import ModelSettings
 from mien.models.landmarker import LandmarkerSettings
 from mien.objectives.ageing_settings import AgeTransformerObjectiveSettings
-from mien.objectives.beta_vae import BetaVaeObjectiveSettings
+from mien.objectives.beta_vae_settings import BetaVaeObjectiveSettings
 from mien.objectives.estimator import EstimatorSettings
 from mien.tasks.face import TasksSettings
 from mien.training.loop import TrainingSettings
