@@ -62,9 +62,6 @@ CHANGES: dict[str, list[str]] = {
     "augmentation: harsh": ["augment=harsh"],
     "augmentation: no degradations": [_without("side_light", "gamma", *QUALITY)],
     "augmentation: geometry alone": [_without("side_light", "gamma", "brightness", "contrast", "saturation", *QUALITY)],
-    "augmentation: further turned and moved": [
-        "augment={preset: faces, rotation: {probability: 0.6, between: [-30, 30]}, shift: {between: [-0.1, 0.1]}}"
-    ],
     "sampling: uniform": ["sampling.by=uniform"],
     "sampling: age, fully balanced": ["sampling.balance=1"],
     "sampling: age x race": ["sampling.by=age_race", "sampling.balance=0.5"],
