@@ -1,7 +1,7 @@
 """What each term of the AgeTransformer's objective brings: each off once, on an equal and small budget.
 
-    python benchmarks/terms.py FACES --guide GUIDE -o FOLDER [--judge MODEL] [--identity WEIGHTS] [--only TERM ...]
-        [--faces-judged 300] [key=value ...]
+    python benchmarks/terms.py FACES [key=value ...] --guide GUIDE -o FOLDER [--judge MODEL] [--identity WEIGHTS]
+        [--faces-judged 300] [--only TERM ...]
 
 Every run starts from the same seed and learns as long from the same faces; `key=value` change the recipe of all of
 them, and may switch on what it leaves off. All are audited side by side, on the same faces, by networks that guided
