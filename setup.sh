@@ -5,8 +5,9 @@ set -eu
 cd "$(dirname "$0")"
 
 stamp=.venv/.mien-installed
-# The place belongs to it: a virtual environment that was moved or copied runs the code of where it was made.
-want="$(cat requirements.lock pyproject.toml setup.sh | cksum) $PWD"
+# The place belongs to it: the commands of a virtual environment that was moved or copied run those of where it was made.
+place=$(pwd -P)
+want="$(cat requirements.lock pyproject.toml setup.sh | cksum) $place"
 if [ -x .venv/bin/mien ] && [ "$(cat "$stamp" 2>/dev/null || true)" = "$want" ]; then
     echo "setup: .venv is up to date"
     exit 0
@@ -25,7 +26,8 @@ if [ -z "$python" ]; then
     exit 2
 fi
 
-if ! .venv/bin/python -c "$fits" >/dev/null 2>&1 || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+if ! grep -qsF "$place/.venv" .venv/bin/activate || ! .venv/bin/python -c "$fits" >/dev/null 2>&1 ||
+    ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     rm -rf .venv
     if ! "$python" -m venv .venv; then
         rm -rf .venv

@@ -269,6 +269,16 @@ def test_dropped_points_are_listed_and_the_face_stays(tmp_path: Path) -> None:
         prepare(FolderSource(crop="chip"), tmp_path, tmp_path / "none", check=check, show=False)
 
 
+def test_a_column_of_an_earlier_check_is_no_finding(tmp_path: Path) -> None:
+    plain(90, size=(64, 64)).save(tmp_path / "one.png")
+    for shift in (0.4, "far"):
+        face = Face("one.png", age=(30, 30), extra={"landmarks_shift": shift})
+        for check in (None, lambda *_: 0.0):
+            found = PictureReader(Pictures(tmp_path), Crop("chip"), None, False, check=check)(face)
+            assert isinstance(found, Read)
+            assert found.fault == ""
+
+
 def test_a_photo_with_nothing_but_wrong_points_to_cut_it_by_is_rejected(tmp_path: Path) -> None:
     photo().save(tmp_path / "one.png")
     face = Face("one.png", landmarks=Same().places.astype(np.float32) * 100)

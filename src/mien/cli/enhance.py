@@ -102,6 +102,6 @@ def _print(found: dict[str, Any]) -> None:
     )
     named = {"age_change": "judged age, after less before (years)", "age_moved": "the same, either way (years)"}
     named["identity"] = "cosine of before and after by the judge of identity"
-    rows = [[name, years(one), one["n"]] for key, name in named.items() if (one := found.get(key)) is not None]
+    rows = [[name, years(one, 3), one["n"]] for key, name in named.items() if (one := found.get(key)) is not None]
     if rows:
         table(["mean of", "value [95 % interval]", "n"], rows)

@@ -78,14 +78,12 @@ class Reader:
         found = self._picture(item)
         if not isinstance(found, tuple):
             return found
-        face, image, data = found
+        face, image, data, fault = found
         if self.matching is not None and self.wanted is not None:
             image = match(image, self.wanted, self.matching)
             face = replace(face, extra={**face.extra, "matched": self.matching})
             data = encode(image)
         size = (image.shape[2], image.shape[1])
-        shift = face.extra.get(SHIFT) or 0.0
-        fault = f"its landmarks lie beside the face and were dropped ({shift:.2f} eye distances)" * (shift > BESIDE)
         return Read(face, sha256(data), size, thumbnail(self._inner(image)), data if self.keep else None, fault)
 
     def tone(self, item: Item) -> Tone | None:
@@ -93,11 +91,13 @@ class Reader:
         found = self._picture(item)
         return tone(found[1]) if isinstance(found, tuple) else None
 
-    def _picture(self, item: Item) -> tuple[Face, np.ndarray, bytes] | Rejected | Poor:
-        """The face, its picture and its file as it will be; or why it is not used."""
+    def _picture(self, item: Item) -> tuple[Face, np.ndarray, bytes, str] | Rejected | Poor:
+        """The face, its picture and its file as it will be, and the fault of a label it has lost; or why it is not
+        used."""
         if isinstance(item, Rejected):
             return item
         face = item.face if isinstance(item, Made) else item
+        fault = ""
         try:
             if isinstance(item, Made):
                 image, data = item.image, encode(item.image)
@@ -105,7 +105,7 @@ class Reader:
                 data = self.pictures.read(face.path, face.archive)
                 image = decode(data)
             if self.check is not None and face.landmarks is not None:
-                face = self._checked(face, face.landmarks, image, self.check)
+                face, fault = self._checked(face, face.landmarks, image, self.check)
             if self.locate is not None and face.landmarks is None:
                 face = self._located(face, image, self.locate)
             side = min(image.shape[1:])
@@ -118,20 +118,21 @@ class Reader:
             inner = self._inner(image)
             if told := faults({**measure(inner), "side": side, **_scores(face)}, self.quality):
                 return Poor(Rejected(face.path, told), resize(inner, SHOWN))
-        return face, image, data
+        return face, image, data, fault
 
-    def _checked(self, face: Face, given: np.ndarray, image: np.ndarray, check: Check) -> Face:
-        """The face with how far its points are shifted; without them, where they lie beside it."""
+    def _checked(self, face: Face, given: np.ndarray, image: np.ndarray, check: Check) -> tuple[Face, str]:
+        """The face with how far its points are shifted; without them, and why, where they lie beside it."""
         shift = check(image, self.have, given)
         told: dict[str, Any] = {**face.extra, SHIFT: shift if np.isfinite(shift) else None}
         if not shift > BESIDE:
-            return replace(face, extra=told)
+            return replace(face, extra=told), ""
         if self.locate is None and self.crop is not None and self.have.template not in WINDOWS:
             raise PictureError(
-                f"its points, by which it is cut, lie beside the face; --landmarks finds others "
+                "its points, by which it is cut, lie beside the face; --landmarks finds others "
                 f"({shift:.2f} eye distances)"
             )
-        return replace(face, landmarks=None, extra=told)
+        fault = f"its landmarks lie beside the face and were dropped ({shift:.2f} eye distances)"
+        return replace(face, landmarks=None, extra=told), fault
 
     def _located(self, face: Face, image: np.ndarray, locate: Locate) -> Face:
         """The face with the points that `locate` finds; without, where it finds none and they are not cut by."""

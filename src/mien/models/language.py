@@ -31,8 +31,8 @@ PERSONS = {
     **dict.fromkeys(("child", "kid", "baby", "toddler", "infant", "teen", "teenager", "adult", "senior"), "person"),
     "boys": "men",
     "girls": "women",
-    **dict.fromkeys(("children", "kids", "babies", "toddlers", "infants", "teens", "teenagers"), "people"),
-    **dict.fromkeys(("adults", "seniors"), "people"),
+    **dict.fromkeys(("children", "kids", "babies", "toddlers", "infants", "teens", "teenagers", "adults"), "people"),
+    "seniors": "people",
 }
 #: Such words, but those that only describe the person after them, as in "an adult woman": these are taken out.
 PERSON_WORDS = re.compile(

@@ -137,7 +137,7 @@ class Position:
             setattr(self, key, value)
         # A run killed between the writing of a checkpoint and that of the pointer to it.
         best = f"step-{self.best_step}"
-        if self.best_step is not None and (folder / "checkpoints" / best).is_dir():
+        if (folder / "checkpoints" / best).is_dir():
             write_pointer(folder / "checkpoints", "best", best)
 
 
@@ -149,12 +149,10 @@ def _prune(checkpoints: Path, keep: int) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def draw_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> Path:
-    """`figures/training_history.png` of a run in `folder`, with the epoch whose weights were kept."""
+def draw_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Draw `figures/training_history.png` of a run in `folder`, with the epoch whose weights were kept."""
     from mien.report.figures import save, training_history
 
     step = int(read_pointer(folder / "checkpoints", "best").name.removeprefix("step-"))
     best = next((entry["epoch"] for entry in history if entry["step"] == step), None)
-    path = folder / "figures" / "training_history.png"
-    save(training_history(history, best), path)
-    return path
+    save(training_history(history, best), folder / "figures" / "training_history.png")

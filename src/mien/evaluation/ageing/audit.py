@@ -74,6 +74,7 @@ def audit_ageing(
     counted = np.isin(asked, np.array(list(ages), dtype=np.float64))
     if not counted.any() or len(asked) < 2:
         raise MienError("an ageing audit takes two ages or more, of which one counts; --ages 5:75:10")
+    limits = ageing.bands(asked, counted)
     part = manifest.split(split)
     judges.age.check(part)
     if judges.identity is not None and judges.identity.crop is not None:
@@ -96,7 +97,7 @@ def audit_ageing(
 
     notes = list(remarks)
     truth, teaching = _truth(faces, notes), _teaching(manifest, split, others)
-    everyone = named([*shown, *_trivial(faces, teaching, asked, counted, folder, device, notes)])
+    everyone = named([*shown, *_trivial(faces, teaching, asked, limits, folder, device, notes)])
     strips = balanced(faces.manifest, STRIPS, seed)
     passes = {}
     for name, one in everyone.items():
@@ -109,7 +110,6 @@ def audit_ageing(
     )
     if why:
         notes.append(why)
-    limits = ageing.bands(asked, counted)
     real = _real_faces(others, limits, seed)
     known: Arrays = {}
     if len(real):
@@ -128,7 +128,7 @@ def audit_ageing(
             "groups": len(np.unique(faces.manifest.groups())),
             "ages": asked.tolist(),
             "counted": asked[counted].tolist(),
-            "bands": ageing.bands(asked, counted).tolist(),
+            "bands": limits.tolist(),
             "seed": seed,
             "resamples": resamples,
             "rejected": faces.rejected,
@@ -216,7 +216,7 @@ def _trivial(
     faces: Faces,
     teaching: Manifest | None,
     asked: np.ndarray,
-    counted: np.ndarray,
+    limits: np.ndarray,
     folder: Path,
     device: str,
     notes: list[str],
@@ -227,7 +227,7 @@ def _trivial(
     try:
         if teaching is None:
             raise MienError("no mean face: all faces of the split are judged, and there is no split train")
-        limits, least = ageing.bands(asked, counted), min(side, BLURRED)
+        least = min(side, BLURRED)
         facts = {"faces": teaching.hash, "bands": limits.tolist(), "side": least}
         made = kept(folder / "means.npz", facts, lambda: mean_faces(teaching, limits, least))
     except MienError as error:

@@ -153,8 +153,7 @@ class PointsJudge:
 
     def __init__(self, landmarker: Landmarker, margin: float = 0.0) -> None:
         self.landmarker, self.name, self.margin = landmarker, landmarker.name, margin
-        facts = {"margin": margin, "mirror": landmarker.settings.mirror}
-        self.hash = fingerprint(landmarker, {name: value for name, value in facts.items() if value})
+        self.hash = fingerprint(landmarker, {"margin": margin, "mirror": landmarker.settings.mirror})
         self.limit = float("inf") if landmarker.refuse is None else landmarker.refuse
 
     @torch.inference_mode()
