@@ -29,8 +29,8 @@ from mien.jobs.paste import feather, paste
 from mien.jobs.render import Rendering, ages_from, rendering, write_grid
 from mien.jobs.strips import strip, synthetic
 from mien.jobs.workers import Engine, Here
-from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings, with_strength
-from mien.models.renderer import as_float
+from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
+from mien.models.renderer import as_float, with_strength
 
 
 class Tint(nn.Module):

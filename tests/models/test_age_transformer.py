@@ -10,12 +10,11 @@ from pydantic import ValidationError
 
 from mien.errors import MienError
 from mien.faces import Crop
-from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings, fourier, with_strength
-from mien.models.beta_vae import BetaVae, BetaVaeSettings
+from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings, fourier
 from mien.models.checkpoint import load_renderer, save_age_transformer
 from mien.models.discriminator import Discriminator
 from mien.models.modulated import Modulated
-from mien.models.renderer import renderer_hash
+from mien.models.renderer import renderer_hash, with_strength
 
 
 def network(**settings: object) -> AgeTransformer:
@@ -104,8 +103,6 @@ def test_with_mirror_both_halves_age_alike_and_strength_scales_what_is_shown() -
         assert whole.settings.strength == 1
     with pytest.raises(MienError, match="a strength of 0: expected a number above 0, 4 at most"):
         with_strength(plain, 0)
-    with pytest.raises(MienError, match="a strength is for AgeTransformers"):
-        with_strength(BetaVae(BetaVaeSettings(size=32, width=8), Crop("chip")), 2)
 
 
 def test_a_caption_counts_where_there_is_one() -> None:

@@ -14,6 +14,7 @@ from mien.faces import Crop
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.checkpoint import load_estimator, load_renderer, save_beta_vae
 from mien.models.perceptual import Perceptual
+from mien.models.renderer import strength_of, with_strength
 
 
 def vae(seed: int = 0, **settings: object) -> BetaVae:
@@ -76,6 +77,21 @@ def test_the_residual_route_gives_the_picture_back_at_its_own_age() -> None:
         decoded = net.render(images(), torch.tensor([[31.0], [62.0]]), residual=False)
         code = torch.cat([net.age_code(torch.tensor([31.0, 62.0])), net.encode(images()).identity[0]], dim=1)
         torch.testing.assert_close(decoded[:, 0], net.decode(code))
+
+
+def test_strength_scales_the_change_that_is_shown_not_the_one_that_is_learnt() -> None:
+    net, faces, ages = vae(), images().float() / 255 * 0.4 + 0.3, torch.tensor([[20.0], [70.0]])
+    half = with_strength(net, 0.5)
+    with torch.no_grad():
+        change, less = (one.render(faces, ages) - faces[:, None] for one in (net, half))
+        inside = (change.abs() < 0.25) & (change != 0)
+        torch.testing.assert_close(less[inside], change[inside] / 2, atol=1e-5, rtol=0)
+        assert torch.equal(half.train().render(faces, ages), net.render(faces, ages))
+    assert (strength_of(net), strength_of(half)) == (1.0, 0.5)
+    with pytest.raises(MienError, match="BetaVae adds no change to the picture: leave strength out"):
+        with_strength(vae(residual=False), 2)
+    with pytest.raises(MienError, match="a strength of 5: expected a number above 0, 4 at most"):
+        with_strength(net, 5)
 
 
 def test_gradients_flow_from_the_render_to_the_network() -> None:

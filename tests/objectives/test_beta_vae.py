@@ -14,11 +14,12 @@ from torch.distributions import Normal, kl_divergence
 
 from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
+from mien.errors import MienError
 from mien.faces import Crop, FaceBatch
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.checkpoint import save_estimator
 from mien.models.estimator import ModelSettings, build_estimator
-from mien.objectives.beta_vae import BetaVaeObjective, judged_ages
+from mien.objectives.beta_vae import BetaVaeObjective
 from mien.objectives.beta_vae_settings import BetaVaeObjectiveSettings
 from mien.objectives.coding import AGE, ATTRIBUTES
 from mien.tasks.face import TasksSettings
@@ -198,26 +199,36 @@ def test_weights_of_faces_scale_their_terms() -> None:
 
 def test_a_guide_moves_the_pictures_and_stays_itself(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    tasks = TasksSettings.model_validate({"gender": None, "race": None, "age": {"method": "dldl"}})
-    judge = build_estimator(ModelSettings(backbone="test_resnet", input_size=32), tasks, Crop("chip", 0.0, 32))
-    judge.settings = {"model": judge.settings["model"], "tasks": judge.settings["tasks"]}
-    save_estimator(tmp_path, judge)
+    guides = []
+    for name, gender in (("ages", None), ("both", {"weight": 0.4})):
+        tasks = TasksSettings.model_validate({"gender": gender, "race": None, "age": {"method": "dldl", "given": []}})
+        judge = build_estimator(ModelSettings(backbone="test_resnet", input_size=32), tasks, Crop("chip", 0.0, 32))
+        judge.settings = {"model": judge.settings["model"], "tasks": judge.settings["tasks"]}
+        save_estimator(tmp_path / name, judge)
+        guides.append(str(tmp_path / name))
     batch = faces(EXACT)
-    made = objective(batch, guide=1.0, guide_model=str(tmp_path), rendered=1.0, **BARE)
+    made = objective(batch, guide=1.0, guide_model=guides[0], rendered=1.0, **BARE)
+    assert set(made.losses(PLAYER, batch, 0)) == {"reconstruction", "rate", "guide"}
+    with pytest.raises(MienError, match="traits is 1, but no guide_model tells gender or race"):
+        objective(batch, traits=1.0, guide_model=guides[0], **BARE)
+    made = objective(batch, guide=1.0, traits=3.0, jitter=1.0, guide_model=guides[1], rendered=1.0, **BARE)
+    assert {made.weights(PLAYER)[term] for term in ("guide", "traits")} == {1.0, 3.0}
+    unmoved = made.losses(PLAYER, batch, 0)
     for name, parameter in made.vae.named_parameters():
         if "modulation" in name or "conv2" in name:
             torch.nn.init.normal_(parameter, std=0.1)
-    total, count = made.losses(PLAYER, batch, 0)["guide"]
-    assert int(count) == 4
-    total.backward()
-    assert made.vae.root.weight.grad.abs().max() > 0
-    assert all(parameter.grad is None for parameter in made.judge.parameters())
-    with torch.no_grad():
-        ages = judged_ages(made.judge, batch.images)
-    assert ages.shape == (4,)
-    assert (ages >= 0).all()
+    for term in ("guide", "traits"):
+        made.vae.zero_grad()
+        total, count = made.losses(PLAYER, batch, 0)[term]
+        assert int(count) == 4
+        total.backward()
+        assert made.vae.root.weight.grad.abs().max() > 0
+        assert all(parameter.grad is None for parameter in made.guide.parameters())
+    assert 0 <= float(unmoved["traits"][0].detach()) < float(total.detach())
     with pytest.raises(ValidationError, match="guide needs guide_model"):
         BetaVaeObjectiveSettings(guide=1.0)
+    with pytest.raises(ValidationError, match="traits needs guide_model"):
+        BetaVaeObjectiveSettings(traits=1.0)
     with pytest.raises(ValidationError, match="perceptual needs perceptual_weights"):
         BetaVaeObjectiveSettings(perceptual=1.0)
     with pytest.raises(ValidationError, match="must be 1 or more"):

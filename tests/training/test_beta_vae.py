@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from mien.data.manifest import Manifest
 from mien.errors import MienError
-from mien.models.checkpoint import load_renderer, read_pointer
+from mien.models.beta_vae import BetaVae, BetaVaeSettings
+from mien.models.checkpoint import load_renderer, read_pointer, save_beta_vae
 from mien.objectives.beta_vae import BetaVaeObjective
+from mien.training.beta_vae import assemble
 from mien.training.recipe import Recipe, load_recipe
 from mien.training.run import train_run
 
@@ -63,6 +66,24 @@ def test_interrupted_it_resumes_to_the_weights_of_an_unbroken_run(
     for key, value in whole.items():
         assert torch.equal(value, resumed[key]), key
     assert not any("adversary" in name for name in renderer.state_dict())
+
+
+def test_a_run_may_start_from_another(drawn: Path, tmp_path: Path) -> None:
+    manifest = Manifest.open(drawn)
+    settings = BetaVaeSettings(size=32, width=16, id_dims=6, attributes=["gender"], strength=1.3, prior_years=2)
+    torch.manual_seed(7)
+    first = BetaVae(settings, manifest.crop)
+    first.card = {"terms": "for research", "figures": {"error": "9 years"}}
+    save_beta_vae(tmp_path / "first", first)
+    start = f"model.init={tmp_path / 'first'}"
+    network, _, _ = assemble(recipe(drawn, start), manifest, Accelerator())
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), first.parameters(), strict=True))
+    assert network.card == {"terms": "for research"}
+    assert network.settings.strength == 1
+    with pytest.raises(MienError, match=r"first: it was built otherwise; give this run beta_vae\.id_dims=6$"):
+        assemble(recipe(drawn, start, "beta_vae.id_dims=7"), manifest, Accelerator())
+    with pytest.raises(MienError, match=r"model\.init face-ages: an AgeTransformer, not a beta-VAE"):
+        assemble(recipe(drawn, "model.init=face-ages"), manifest, Accelerator())
 
 
 def test_what_cannot_be_trained_is_one_clear_line(drawn: Path, tmp_path: Path) -> None:

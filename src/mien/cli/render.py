@@ -68,8 +68,8 @@ def render(
     from mien.jobs.predict import usable
     from mien.jobs.render import ages_from, rendering, write_grid
     from mien.jobs.workers import choose_engine
-    from mien.models.age_transformer import with_strength
     from mien.models.checkpoint import load_renderer
+    from mien.models.renderer import with_strength
 
     who = choose_engine(engine, workers, patience, address)
     items = expand(inputs)

@@ -29,8 +29,7 @@ from mien.jobs.prediction import NO_FACE
 from mien.jobs.stream import Done, Loaded, stream
 from mien.jobs.strips import grid, save_gif, save_png, strip, synthetic
 from mien.jobs.workers import Engine, Row
-from mien.models.age_transformer import AgeTransformer
-from mien.models.renderer import Renderer, renderer_hash
+from mien.models.renderer import Renderer, renderer_hash, strength_of
 
 #: A face is cut at the resolution of its photo, within the renderer's own side and this one.
 LARGEST = 512
@@ -83,8 +82,8 @@ class Rendering:
         what each is (`data/renders.py`). The same inputs, ages and weights give the same bytes.
         """
         model: dict[str, object] = {"name": self.renderer.name, "sha256": self.hash()}
-        if isinstance(self.renderer, AgeTransformer):
-            model["strength"] = self.renderer.settings.strength
+        if (strength := strength_of(self.renderer)) is not None:
+            model["strength"] = strength
         facts = {
             "model": model,
             "inputs": items.hash(),

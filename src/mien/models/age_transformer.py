@@ -9,7 +9,6 @@ stays.
 from __future__ import annotations
 
 import math
-from copy import copy
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -22,7 +21,7 @@ from mien.errors import MienError
 from mien.faces import MAX_AGE, MIN_AGE, Crop
 from mien.models.beta_vae import MIDDLE, UNIT
 from mien.models.modulated import Modulated
-from mien.models.renderer import as_float, check_ages, resized
+from mien.models.renderer import STRONGEST, as_float, check_ages, resized
 from mien.models.residual import GROUPS, Block
 
 #: Ages that a renderer shows unless told otherwise.
@@ -35,10 +34,6 @@ FOURIER = 2 * WAVES + 1
 HEAD = 16
 #: Shares of red, green and blue in brightness (Rec. 601).
 LUMA = (0.299, 0.587, 0.114)
-#: The most that a learnt change is enlarged.
-STRONGEST = 4.0
-
-
 #: Settings of how the network's answer is shown; weights learn nothing of them.
 SHOWING = ("mirror", "strength", "colour")
 
@@ -283,21 +278,6 @@ class AgeTransformer(nn.Module):
             flat = F.interpolate(changes.flatten(0, 1), (height, width), mode="bilinear", antialias=True)
             changes = flat.unflatten(0, changes.shape[:2])
         return (as_float(images)[:, None] + changes).clamp(0, 1)
-
-
-def with_strength(renderer: nn.Module, strength: float) -> AgeTransformer:
-    """The AgeTransformer `renderer`, of the same weights, showing `strength` times the change that it has learnt.
-
-    Raises:
-        MienError: it is another renderer, or no network shows so much.
-    """
-    if not isinstance(renderer, AgeTransformer):
-        raise MienError("a strength is for AgeTransformers; beta-VAEs show what the age's code says: leave it out")
-    if not 0 < strength <= STRONGEST:
-        raise MienError(f"a strength of {strength:g}: expected a number above 0, {STRONGEST:g} at most")
-    shown = copy(renderer)
-    shown.settings = renderer.settings.model_copy(update={"strength": strength})
-    return shown
 
 
 class QueryBlock(nn.Module):

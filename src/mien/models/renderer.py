@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from copy import copy
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from mien.errors import MienError
 from mien.faces import MAX_AGE, MIN_AGE, Crop
 from mien.models.estimator import fingerprint
+
+#: The most that a learnt change is enlarged.
+STRONGEST = 4.0
 
 
 class Renderer(Protocol):
@@ -37,6 +41,9 @@ class Renderer(Protocol):
         ...
 
 
+AnyRenderer = TypeVar("AnyRenderer", bound=Renderer)
+
+
 def renderer_hash(renderer: Renderer) -> str:
     """sha256 over the weights, the crop and the settings: two renderers with one hash render alike."""
     assert isinstance(renderer, nn.Module)
@@ -47,6 +54,30 @@ def renderer_hash(renderer: Renderer) -> str:
         "settings": settings.model_dump(mode="json") if isinstance(settings, BaseModel) else {},
     }
     return fingerprint(renderer, facts)
+
+
+def strength_of(renderer: Renderer) -> float | None:
+    """How much of the change it has learnt the renderer shows; None where it does not add a change to the picture."""
+    settings = getattr(renderer, "settings", None)
+    if not getattr(settings, "residual", True):
+        return None
+    strength: float | None = getattr(settings, "strength", None)
+    return strength
+
+
+def with_strength(renderer: AnyRenderer, strength: float) -> AnyRenderer:
+    """The renderer, of the same weights, showing `strength` times the change that it has learnt.
+
+    Raises:
+        MienError: it shows no change of the picture, or none shows so much.
+    """
+    if strength_of(renderer) is None:
+        raise MienError(f"{renderer.name or type(renderer).__name__} adds no change to the picture: leave strength out")
+    if not 0 < strength <= STRONGEST:
+        raise MienError(f"a strength of {strength:g}: expected a number above 0, {STRONGEST:g} at most")
+    shown = copy(renderer)
+    shown.settings = renderer.settings.model_copy(update={"strength": strength})  # type: ignore[attr-defined]
+    return shown
 
 
 def check_ages(ages: Tensor, faces: int) -> None:

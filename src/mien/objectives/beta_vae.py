@@ -6,23 +6,24 @@ import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mien.errors import MienError
 from mien.faces import FaceBatch
 from mien.metrics.coding import collapse
 from mien.models.beta_vae import UNIT, BetaVae, Posterior
-from mien.models.checkpoint import load_estimator, save_beta_vae
-from mien.models.estimator import Estimator
+from mien.models.checkpoint import save_beta_vae
 from mien.models.perceptual import Perceptual
 from mien.models.renderer import as_float
 from mien.objectives.base import Objective, Terms, averaged
 from mien.objectives.beta_vae_settings import BetaVaeObjectiveSettings
 from mien.objectives.coding import AGE, ATTRIBUTES, Tally
+from mien.objectives.guides import TRAITS, AgeGuide, changed_traits, jittered
 from mien.objectives.latent import (
     conditional_rate,
     dependence,
@@ -42,6 +43,8 @@ BINS, BIN_YEARS = 20, 5.0
 HIDDEN = 256
 #: Faces and ages of the strips in TensorBoard.
 SHOWN, STRIP = 6, (5, 20, 35, 50, 65, 80)
+#: Terms of faces rendered at other ages.
+RENDERED = ("guide", "traits", "cycle")
 #: Fewer faces of known age make no kernel.
 FEWEST = 4
 #: Figures of `validate` of which more is better.
@@ -77,9 +80,10 @@ class BetaVaeObjective(Objective):
     - `leak`: cross-entropy of the adversary that reads bins of five years in the mean of z_id. Its gradient reaches
       the encoder reversed, and only of faces of which it knows more than the ages' frequencies tell: driven further,
       the encoder would write wrong ages there. `batch_hsic`: dependence of z_id and age, one process.
-    - `guide`, `cycle`: of faces rendered at ages drawn at random, as they would be shown: the distance of the judged
-      age from the one asked for; and how far the encoder's code of the render, itself held fixed, is from that which
-      it was rendered from: half the squared difference, z_age's over the prior's variance.
+    - `guide`, `traits`, `cycle`: of faces rendered at ages drawn at random, as they would be shown: the distance of the
+      judged age from the one asked for; by how much gender and race changed (`changed_traits`); and how far the
+      encoder's code of the render, itself held fixed, is from that which it was rendered from: half the squared
+      difference, z_age's over the prior's variance.
 
     `conditional` in the network's settings leaves reconstruction, rate and what goes with them: seed 002's last loss.
     """
@@ -108,10 +112,14 @@ class BetaVaeObjective(Objective):
         self.perceptual = (
             Perceptual(settings.perceptual_backbone, settings.perceptual_weights) if settings.perceptual else None
         )
-        self.judge: nn.Module | None = None
-        if settings.guide and settings.guide_model:
-            self.judge = load_estimator(settings.guide_model).requires_grad_(False)
-            self.judge.task("age")
+        self.guide: AgeGuide | None = None
+        if settings.guide_model and (settings.guide or settings.traits):
+            self.guide = AgeGuide(settings.guide_model)
+            if settings.traits and not self.guide.tells_traits():
+                raise MienError(
+                    f"beta_vae_objective.traits is {settings.traits:g}, but no guide_model tells "
+                    f"{' or '.join(TRAITS)}; name one that does, or set traits=0"
+                )
         self._shown: list[np.ndarray] = []
 
     def depths(self, player: str) -> list[list[str]]:
@@ -142,7 +150,7 @@ class BetaVaeObjective(Objective):
                 "batch_hsic": options.hsic,
                 "cycle": options.cycle,
             }
-        weights["guide"] = options.guide
+        weights |= {"guide": options.guide, "traits": options.traits}
         return {term: weight for term, weight in weights.items() if weight}
 
     def counts(self, player: str, batch: FaceBatch) -> dict[str, int]:
@@ -151,8 +159,7 @@ class BetaVaeObjective(Objective):
             "age": known,
             "leak": known,
             "batch_hsic": known if known >= FEWEST else 0,
-            "guide": self._rendered(batch),
-            "cycle": self._rendered(batch),
+            **dict.fromkeys(RENDERED, self._rendered(batch)),
         }
         counts = {term: special.get(term, len(batch)) for term in self.weights(player)}
         return {term: count for term, count in counts.items() if count}
@@ -192,7 +199,7 @@ class BetaVaeObjective(Objective):
             terms["perceptual"] = ((self.perceptual(decoded, pictures) * everyone).sum(), count)
         if not vae.settings.conditional:
             terms |= self._age_terms(posterior, age, everyone, step, wanted)
-        if "guide" in wanted or "cycle" in wanted:
+        if any(term in wanted for term in RENDERED):
             terms |= self._render_terms(batch.images, posterior, attributes, everyone, wanted)
         return terms
 
@@ -268,10 +275,15 @@ class BetaVaeObjective(Objective):
         pictures = vae.render_codes(images[:count], z_age, codes, z_id, z_id, known).squeeze(1)
         seen, heavy = asked.new_tensor(float(count)), everyone[:count]
         terms: Terms = {}
-        if self.judge is not None:
-            self.judge.to(images.device).eval()
-            off = (judged_ages(self.judge, pictures) - asked).abs()
-            terms["guide"] = ((_smooth(off / 10) * heavy).sum(), seen)
+        if self.guide is not None:
+            guide, which = self.guide.to(images.device), self.guide.draw()
+            made = guide.ask(which, jittered(pictures, self.settings.jitter))
+            if "guide" in wanted:
+                terms["guide"] = ((_smooth((made.age - asked).abs() / 10) * heavy).sum(), seen)
+            if "traits" in wanted:
+                with torch.no_grad():
+                    given = guide.ask(which, as_float(images[:count]))
+                terms["traits"] = ((changed_traits(given, made) * heavy).sum(), seen)
         if "cycle" in wanted:
             # Fixed, lest encoder and decoder agree on a sign that no picture of a face bears.
             fixed = {name: parameter.detach() for name, parameter in vae.named_parameters()}
@@ -321,13 +333,6 @@ class BetaVaeObjective(Objective):
         weights = averages.get(self.player)
         own = None if weights is None else {n[4:]: value for n, value in weights.items() if n.startswith("vae.")}
         save_beta_vae(folder, self.vae, own)
-
-
-def judged_ages(estimator: nn.Module, images: Tensor) -> Tensor:
-    """The expected age of each picture by an estimator's age task, (B,) years; gradients reach the pictures."""
-    task = cast(Estimator, estimator).task("age")
-    years: Tensor = 100 * task.condition(estimator(images)["age"]).squeeze(1)
-    return years.float()
 
 
 def _smooth(distance: Tensor) -> Tensor:

@@ -39,7 +39,15 @@ class BetaVaeObjectiveSettings(BaseModel):
     adversary_over: float = Field(default=0.2, ge=0, le=1, description="share of the training in which it grows from 0")
     hsic: float = Field(default=0.0, ge=0, description="weight of the normalised HSIC of z_id and age")
     guide: float = Field(default=0.0, ge=0, description="weight of the smooth L1 in decades of a judge of renders")
-    guide_model: str | None = Field(default=None, description="the judge: a run or checkpoint of an estimator of ages")
+    guide_model: str | list[str] | None = Field(
+        default=None, description="the judge: a run or checkpoint of an estimator of ages, or several, one a step"
+    )
+    jitter: float = Field(
+        default=0.0, ge=0, le=1, description="how far it sees renders turned, scaled, shifted and grainy"
+    )
+    traits: float = Field(
+        default=0.0, ge=0, description="weight of gender and race staying as the judges that tell them see them"
+    )
     cycle: float = Field(
         default=0.0, ge=0, description="weight of a render's code being the one it was made of, in nats"
     )
@@ -61,8 +69,9 @@ class BetaVaeObjectiveSettings(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> BetaVaeObjectiveSettings:
-        if self.guide and not self.guide_model:
-            raise ValueError("guide needs guide_model, a run or checkpoint of an estimator of ages")
+        for term in ("guide", "traits"):
+            if getattr(self, term) and not self.guide_model:
+                raise ValueError(f"{term} needs guide_model, a run or checkpoint of an estimator of ages; or {term}=0")
         if self.perceptual and not self.perceptual_weights:
             raise ValueError("perceptual needs perceptual_weights, a file of perceptual_backbone's; or perceptual=0")
         if self.tc and self.beta < 1:

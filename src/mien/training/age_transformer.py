@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mien.data.align import require_view
 from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.files import write_json
 from mien.models.age_transformer import SHOWING, AgeTransformer, AgeTransformerSettings
-from mien.models.checkpoint import inherited_terms, load_renderer
+from mien.models.checkpoint import load_renderer
 from mien.models.embeddings import caption_tokens
 from mien.models.learnt_language import build_language
 from mien.objectives.age_transformer import AgeTransformerObjective
@@ -26,6 +24,7 @@ from mien.objectives.guides import AgeGuide, IdentityGuide
 from mien.training.batches import training_loader
 from mien.training.position import draw_history
 from mien.training.recipe import Recipe
+from mien.training.start import start_from
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -53,7 +52,8 @@ def assemble(
     network = AgeTransformer(settings, manifest.crop)
     network.name = recipe.name
     if recipe.model.init:
-        _start_from(network, recipe.model.init)
+        init = recipe.model.init
+        start_from(network, load_renderer(init), init, "age_transformer", SHOWING)
     loader, workers = training_loader(recipe, accelerator, training, labels_of(recipe, training), network.input_size)
     few = evenly(select, recipe.age_transformer_objective.judged)
     judge = FaceLoader(few, labels_of(recipe, few), network.input_size, TOGETHER, workers=min(workers, 1))
@@ -62,20 +62,6 @@ def assemble(
     language = build_language(recipe.language, settings.text or None) if recipe.language else None
     objective = AgeTransformerObjective(network, judge, recipe.age_transformer_objective, ages, steps, language)
     return network, objective, loader
-
-
-def _start_from(network: AgeTransformer, init: str) -> None:
-    """Take over the weights of another AgeTransformer."""
-    other = load_renderer(init)
-    if not isinstance(other, AgeTransformer):
-        raise MienError(f"model.init {init}: a beta-VAE, not an AgeTransformer")
-    mine, its = (one.settings.model_dump(mode="json", exclude=set(SHOWING)) for one in (network, other))
-    if differ := {name: value for name, value in its.items() if mine[name] != value}:
-        settings = " ".join(f"age_transformer.{name}={json.dumps(value)}" for name, value in differ.items())
-        raise MienError(f"model.init {init}: it was built otherwise; give this run {settings}")
-    require_view(network.crop, other.crop, "the manifest")
-    network.load_state_dict(other.state_dict())
-    network.card |= inherited_terms([other.card])
 
 
 def evenly(manifest: Manifest, count: int) -> Manifest:

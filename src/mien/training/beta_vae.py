@@ -20,9 +20,13 @@ from mien.objectives.coding import AGE, ATTRIBUTES, Tally
 from mien.training.batches import training_loader
 from mien.training.position import draw_history
 from mien.training.recipe import Recipe
+from mien.training.start import start_from
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+#: Settings of the network that no weight depends on.
+FREE = ("prior_years", "withhold", "residual", "strength")
 
 
 def assemble(
@@ -44,6 +48,9 @@ def assemble(
     torch.manual_seed(recipe.seed)
     vae = BetaVae(settings, manifest.crop)
     vae.name = recipe.name
+    if recipe.model.init:
+        init = recipe.model.init
+        start_from(vae, load_renderer(init), init, "beta_vae", FREE)
     loader, workers = training_loader(recipe, accelerator, training, labels_of(vae, training), vae.input_size)
     judge = FaceLoader(select, labels_of(vae, select), vae.input_size, 128, workers=min(workers, 1))
     steps = len(loader) // recipe.training.accumulate * recipe.training.epochs

@@ -15,12 +15,13 @@ from mien.data.transforms import AugmentSettings, Chance
 from mien.errors import MienError
 from mien.evaluation.landmarks import evaluate_landmarker
 from mien.files import write_json
-from mien.models.checkpoint import inherited_terms, load_landmarker
+from mien.models.checkpoint import load_landmarker
 from mien.models.landmarker import Landmarker, LandmarkerSettings
 from mien.objectives.landmarker import LandmarkerObjective
 from mien.training.batches import training_loader
 from mien.training.position import draw_history
 from mien.training.recipe import Recipe
+from mien.training.start import start_from
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -48,7 +49,9 @@ def assemble(
     landmarker = Landmarker(settings, manifest.crop.template)
     landmarker.name = recipe.name
     if recipe.model.init:
-        _start_from(landmarker, load_landmarker(recipe.model.init), recipe.model.init)
+        init = recipe.model.init
+        # The mean face, which the deviations it learnt are from, comes with the weights.
+        start_from(landmarker, load_landmarker(init), init, "landmarker", ("frame", "mirror"))
     else:
         landmarker.shape.copy_(torch.from_numpy(mean_shape(training, landmarker)))
     look = window(recipe.augment, settings, manifest)
@@ -59,23 +62,6 @@ def assemble(
         select, {}, landmarker.input_size, 128, augment=plain, seed=0, workers=min(workers, 1), training=False
     )
     return landmarker, LandmarkerObjective(landmarker, judge), loader
-
-
-def _start_from(landmarker: Landmarker, other: Landmarker, name: str) -> None:
-    """Weights and mean face of `other`, which the deviations it learnt are from.
-
-    Raises:
-        MienError: the two differ in size, or in what they see of a face.
-    """
-    for setting in ("width", "margin"):
-        mine, its = getattr(landmarker.settings, setting), getattr(other.settings, setting)
-        if mine != its:
-            raise MienError(
-                f"model.init {name}: its landmarker.{setting} is {its:g}, this recipe's is {mine:g}; "
-                f"set landmarker.{setting}={its:g}"
-            )
-    landmarker.load_state_dict(other.state_dict())
-    landmarker.card |= inherited_terms([other.card])
 
 
 def window(augment: AugmentSettings, settings: LandmarkerSettings, manifest: Manifest) -> AugmentSettings:

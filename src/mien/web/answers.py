@@ -24,9 +24,8 @@ from mien.jobs.prediction import NO_FACE
 from mien.jobs.render import ages_from, rendering
 from mien.jobs.strips import save_gif, save_png, synthetic
 from mien.jobs.workers import Row
-from mien.models.age_transformer import AgeTransformer, with_strength
 from mien.models.checkpoint import load_renderer
-from mien.models.renderer import Renderer
+from mien.models.renderer import Renderer, strength_of, with_strength
 
 #: The models that the page asks when none is named: together they tell all that the shipped ones have learnt.
 MODELS = ("face-mobile", "face-affect")
@@ -116,7 +115,7 @@ class Service:
     @property
     def strength(self) -> float | None:
         """How much of the change the renderer shows by itself; None where there is no choice."""
-        return self.renderer.settings.strength if isinstance(self.renderer, AgeTransformer) else None
+        return strength_of(self.renderer)
 
     def age(self, photo: np.ndarray, ages: Sequence[float], strength: float | None = None) -> AgedPhoto:
         """The largest faces of `photo` (3, H, W) uint8 at `ages`, as `mien render` makes them, `--strength` included.
@@ -125,7 +124,7 @@ class Service:
             MienError: ages that nobody has.
         """
         renderer = self.renderer
-        if strength is not None and isinstance(renderer, AgeTransformer):
+        if strength is not None and self.strength is not None:
             renderer = with_strength(renderer, strength)
         found = self.detector.detect(photo)
         largest = sorted(found, key=lambda face: -float(np.prod(face.box[2:] - face.box[:2])))[:FACES]

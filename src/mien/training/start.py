@@ -1,0 +1,39 @@
+"""`model.init` of networks that are one whole: another one's weights to start from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from mien.data.align import require_view
+from mien.errors import MienError
+from mien.models.age_transformer import AgeTransformer
+from mien.models.beta_vae import BetaVae
+from mien.models.checkpoint import inherited_terms
+from mien.models.landmarker import Landmarker
+
+#: What a user calls each.
+KINDS: dict[type, str] = {AgeTransformer: "an AgeTransformer", BetaVae: "a beta-VAE", Landmarker: "a landmarker"}
+
+
+def start_from(
+    network: AgeTransformer | BetaVae | Landmarker, other: object, init: str, section: str, free: Iterable[str]
+) -> None:
+    """Take over the weights of `other`, and the terms of the data behind them.
+
+    Args:
+        init: where `other` was found, for errors; section: the recipe's part that says what the network is.
+        free: settings in which the two may differ, since no weight depends on them.
+
+    Raises:
+        MienError: `other` is another kind of network, was built otherwise, or learnt from faces cut otherwise.
+    """
+    if not isinstance(other, AgeTransformer | BetaVae | Landmarker) or type(other) is not type(network):
+        raise MienError(f"model.init {init}: {KINDS[type(other)]}, not {KINDS[type(network)]}")
+    mine, its = (one.settings.model_dump(mode="json", exclude=set(free)) for one in (network, other))
+    if differ := {name: value for name, value in its.items() if mine[name] != value}:
+        settings = " ".join(f"{section}.{name}={json.dumps(value)}" for name, value in differ.items())
+        raise MienError(f"model.init {init}: it was built otherwise; give this run {settings}")
+    require_view(network.crop, other.crop, "the manifest")
+    network.load_state_dict(other.state_dict())
+    network.card |= inherited_terms([other.card])
