@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from torch.distributions import Normal, kl_divergence
 
 from mien.errors import MienError
 from mien.faces import Crop
-from mien.models.beta_vae import BetaVae, BetaVaeSettings
+from mien.models.beta_vae import LOG_SPREAD, BetaVae, BetaVaeSettings
 from mien.models.checkpoint import load_estimator, load_renderer, save_beta_vae
 from mien.models.perceptual import Perceptual
 from mien.models.renderer import strength_of, with_strength
+from mien.objectives.latent import normal_rate
 
 
 def vae(seed: int = 0, **settings: object) -> BetaVae:
@@ -77,6 +79,31 @@ def test_the_residual_route_gives_the_picture_back_at_its_own_age() -> None:
         decoded = net.render(images(), torch.tensor([[31.0], [62.0]]), residual=False)
         code = torch.cat([net.age_code(torch.tensor([31.0, 62.0])), net.encode(images()).identity[0]], dim=1)
         torch.testing.assert_close(decoded[:, 0], net.decode(code))
+
+
+def test_z_id_is_what_a_prior_given_the_age_leaves() -> None:
+    plain, net = vae(usual=False), vae()
+    missing = net.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert {name.split(".")[0] for name in missing} == {"usual"}
+    with torch.no_grad():
+        # As it starts, nothing is usual: the two are one network.
+        known = plain.encode(images())
+        torch.testing.assert_close(net.encode(images()).mean, known.mean)
+        torch.testing.assert_close(net.decode(known.mean), plain.decode(known.mean))
+        torch.nn.init.normal_(net.usual.net[-1].weight)
+        torch.nn.init.normal_(net.usual.net[-1].bias)
+        code = net.encode(images())
+        assert torch.equal(code.age[0], known.age[0])
+        middle, log_spread = net.usual(known.age[0])
+        assert log_spread.abs().max() <= LOG_SPREAD
+        mean, deviation = known.identity[0], (0.5 * known.identity[1]).exp()
+        prior = kl_divergence(Normal(mean, deviation), Normal(middle, log_spread.exp()))
+        torch.testing.assert_close(normal_rate(*code.identity), prior)
+        # The decoder puts back what the encoder took away.
+        torch.testing.assert_close(net.decode(code.mean), plain.decode(known.mean), atol=1e-5, rtol=1e-5)
+        older = torch.cat([code.age[0] + 1, code.identity[0]], dim=1)
+        assert not torch.allclose(net.decode(older), plain.decode(torch.cat([older[:, :1], mean], dim=1)), atol=1e-3)
+    assert vae(conditional=True).usual is None
 
 
 def test_strength_scales_the_change_that_is_shown_not_the_one_that_is_learnt() -> None:

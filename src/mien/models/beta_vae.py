@@ -1,8 +1,9 @@
 """The age-conditioned beta-VAE: a face as its age and its person, and back to a picture at any age.
 
-The encoder sees the picture alone. Its code is z = (z_age, z_id). A prior ties z_age to the age; z_id has a standard
-normal one, and the objective drives age out of it. The decoder builds a picture from z_id, every block modulated by
-z_age and by the attributes that are known (FiLM: Perez et al., 2018, https://arxiv.org/abs/1709.07871).
+The encoder sees the picture alone. Its code is z = (z_age, z_id). A prior ties z_age to the age; z_id, which tells how
+a face differs from what is usual at its z_age, has a standard normal one, and the objective drives the rest of the age
+out of it. The decoder builds a picture from both, every block modulated by z_age and by the attributes that are known
+(FiLM: Perez et al., 2018, https://arxiv.org/abs/1709.07871).
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ SMALLEST = 4
 CONDITION = 128
 #: Logarithm of a latent's variance stays within: beyond it a step of training could throw the code anywhere.
 LOG_VARIANCE = (-12.0, 4.0)
+#: Width of the network that says what is usual at an age, and how far the logarithm of its spread is from 0 at most.
+USUAL, LOG_SPREAD = 64, 1.5
 
 
 class BetaVaeSettings(BaseModel):
@@ -43,6 +46,10 @@ class BetaVaeSettings(BaseModel):
     id_dims: int = Field(default=126, ge=1, description="latents of the person, z_id")
     age_dims: int = Field(default=1, ge=1, le=16, description="latents of the age, z_age; 1: the age itself, scaled")
     prior_years: float = Field(default=4.0, gt=0, description="standard deviation of z_age about a known age, in years")
+    usual: bool = Field(
+        default=True,
+        description="z_id is how a face differs from what is usual at its z_age: a prior given the age, both learnt",
+    )
     attributes: list[str] = Field(
         default_factory=list, description="labels that the decoder is told where known: gender, race, race7, expression"
     )
@@ -98,6 +105,27 @@ class Posterior:
         return self.mean[:, self.age_dims :], self.log_variance[:, self.age_dims :]
 
 
+class Usual(nn.Module):
+    """What is usual at an age: the middle and the logarithm of the spread of a face's features, (B, id_dims) each, by
+    its z_age (B, age_dims).
+
+    A code c whose prior given the age is N(m(z_age), s(z_age)^2) costs as much as z_id = (c - m) / s against N(0, 1):
+    the rate itself drives out of z_id what an age tells of a face, and the decoder, which knows m and s, loses nothing.
+    """
+
+    def __init__(self, settings: BetaVaeSettings) -> None:
+        super().__init__()
+        last = nn.Linear(USUAL, 2 * settings.id_dims)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.net = nn.Sequential(nn.Linear(settings.age_dims, USUAL), nn.SiLU(), last)
+
+    def forward(self, z_age: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(z_age.device.type, enabled=False):
+            middle, log_spread = self.net(z_age.float()).chunk(2, dim=1)
+            return middle, LOG_SPREAD * torch.tanh(log_spread / LOG_SPREAD)
+
+
 class BetaVae(nn.Module):
     """Encoder, decoder and the line of ages in z_age. Nothing in it is random but `Posterior.sample`.
 
@@ -143,6 +171,7 @@ class BetaVae(nn.Module):
             nn.SiLU(),
         )
         self.unknown_age = nn.Parameter(torch.zeros(settings.age_dims)) if settings.conditional else None
+        self.usual = Usual(settings) if settings.usual and not settings.conditional else None
         self.root = nn.Linear(settings.id_dims, flat)
         upwards = channels[::-1]
         self.decoder = nn.ModuleList(
@@ -202,7 +231,12 @@ class BetaVae(nn.Module):
             features = features.float()
             if self.unknown_age is None:
                 mean, log_variance = self.posterior(features).chunk(2, dim=1)
-                return Posterior(mean, log_variance.clamp(*LOG_VARIANCE), count)
+                log_variance = log_variance.clamp(*LOG_VARIANCE)
+                if self.usual is not None:
+                    middle, log_spread = self.usual(mean[:, :count])
+                    mean = torch.cat([mean[:, :count], (mean[:, count:] - middle) * (-log_spread).exp()], dim=1)
+                    log_variance = torch.cat([log_variance[:, :count], log_variance[:, count:] - 2 * log_spread], dim=1)
+                return Posterior(mean, log_variance, count)
             told = self._told_age(ages, len(images))
             condition = self._condition(told, attributes).float()
             mean, log_variance = self.posterior(torch.cat([features, condition], dim=1)).chunk(2, dim=1)
@@ -218,6 +252,9 @@ class BetaVae(nn.Module):
         """
         z_age, z_id = z[:, : self.settings.age_dims], z[:, self.settings.age_dims :]
         condition = self._condition(z_age, attributes)
+        if self.usual is not None:
+            middle, log_spread = self.usual(z_age)
+            z_id = middle + log_spread.exp() * z_id
         x = self.root(z_id).unflatten(1, (-1, SMALLEST, SMALLEST)).contiguous(memory_format=torch.channels_last)
         for block in self.decoder:
             x = block(x, condition)
