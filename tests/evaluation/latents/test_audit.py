@@ -146,6 +146,14 @@ def test_a_shift_that_adds_red_is_judged_so(drawn: Path) -> None:
     assert found["same_person"]["n"] > 0
     assert found["judge"]["mae"]["value"] > 0
     assert set(found["routes"]) == {"copy", "conditional", "means", "ridge", "pairs"}
+    # Training faces without names: the vector by pairs is learnt from named ones, or is not there.
+    table = manifest.split("train").table.drop_columns(["person"])
+    unnamed = code_faces(vae, Manifest(table, manifest.root, manifest.crop))
+    told = judge_shifts(vae, unnamed, judged, Bright(), boot, pairs=learnt)["routes"]  # type: ignore[arg-type]
+    assert told["pairs"]["slope"] == found["routes"]["pairs"]["slope"]
+    assert told["ridge"]["slope"] == found["routes"]["ridge"]["slope"]
+    told = judge_shifts(vae, unnamed, judged, Bright(), boot)["routes"]  # type: ignore[arg-type]
+    assert "nobody is named" in told["pairs"]["reason"]
     nobody = judged.manifest.where(judged.ages < 30)
     with pytest.raises(MienError, match="no face between 35 and 65 years"):
         judge_shifts(vae, learnt, code_faces(vae, nobody), Bright(), boot)  # type: ignore[arg-type]

@@ -56,7 +56,8 @@ def judge_shifts(
     Vectors are learnt from `learnt`. The judge's own error on the faces as they are and on plain reconstructions
     stands beside, and the copy of the face as the route that changes nothing. `identity` maps pictures to embeddings;
     without it no cosine is told. `boot` is over the faces `judged`. `pairs` are faces of named persons whose cosine at
-    such a gap of age is told beside; without, those judged.
+    such a gap of age is told beside; without, those judged. Where `learnt` names nobody, the vector by pairs is learnt
+    from them.
 
     Raises:
         MienError: no face of an age between is there.
@@ -84,17 +85,19 @@ def judge_shifts(
     if identity is not None:
         result["same_person"] = same_person(pairs or judged, asker, boot.resamples)
     line = nn.functional.normalize(vae.direction.detach().float(), dim=0).cpu().numpy()
-    where = learnt.manifest
-    persons = _numbered(where.strings("person")) if where.has("person") else None
     for method in METHODS:
+        faces = learnt
+        if method == "pairs" and pairs is not None and not learnt.manifest.has("person"):
+            faces = pairs
+        where = faces.manifest
         try:
             change = shift(
                 method,
-                learnt.codes,
-                learnt.ages,
+                faces.codes,
+                faces.ages,
                 where.codes("gender"),
                 where.codes("race"),
-                persons,
+                _numbered(where.strings("person")) if where.has("person") else None,
                 line=line,
             )
         except MienError as error:
