@@ -223,7 +223,10 @@ def test_a_guide_moves_the_pictures_and_stays_itself(tmp_path: Path) -> None:
         assert int(count) == 4
         total.backward()
         assert made.vae.root.weight.grad.abs().max() > 0
-        assert all(parameter.grad is None for parameter in made.guide.parameters())
+        # What a face is called and what is usual at an age is not for a judge of pictures to say.
+        others = [made.guide, made.vae.encoder, made.vae.posterior, made.vae.usual]
+        assert all(parameter.grad is None for other in others for parameter in other.parameters())
+        assert all(parameter.requires_grad for parameter in made.vae.parameters())
     assert 0 <= float(unmoved["traits"][0].detach()) < float(total.detach())
     with pytest.raises(ValidationError, match="guide needs guide_model"):
         BetaVaeObjectiveSettings(guide=1.0)
@@ -254,12 +257,12 @@ def test_it_learns_a_few_drawn_faces_with_their_ages(drawn: Path, capsys: pytest
     torch.manual_seed(0)
     vae = BetaVae(BetaVaeSettings(size=32, width=16, id_dims=15), Crop("chip", 0.0, 32))
     settings = BetaVaeObjectiveSettings(reconstruction="mse", reconstruction_weight=20.0, beta=0.1, age=30.0)
-    made = BetaVaeObjective(vae, loader, settings, ages.numpy(), 50)
+    made = BetaVaeObjective(vae, loader, settings, ages.numpy(), 65)
     batch = next(loader.epoch())
     optimiser = torch.optim.Adam(made.learner.parameters(), lr=4e-3)
     first = made.validate({})
     assert "posterior collapse" in capsys.readouterr().err
-    for step in range(50):
+    for step in range(65):
         torch.manual_seed(step)
         terms = made.losses(PLAYER, batch, step)
         loss = sum(made.weights(PLAYER)[name] * total / count for name, (total, count) in terms.items())

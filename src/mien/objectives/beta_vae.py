@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -269,10 +270,13 @@ class BetaVaeObjective(Objective):
         count = max(1, round(self.settings.rendered * len(images)))
         low, high = self.between
         asked = low + (high - low) * torch.rand(count, device=images.device)
-        z_age, z_id = posterior.age[0][:count], posterior.identity[0][:count]
+        # What a judge of pictures wants is for the decoder to learn: the encoder would write ages where they must not
+        # be, and what is usual at an age would become what impresses the judge.
+        z_age, z_id = posterior.age[0][:count].detach(), posterior.identity[0][:count].detach()
         known = None if attributes is None else attributes[:count]
         codes = vae.age_code(asked)[:, None]
-        pictures = vae.render_codes(images[:count], z_age, codes, z_id, z_id, known).squeeze(1)
+        with frozen(vae.usual):
+            pictures = vae.render_codes(images[:count], z_age, codes, z_id, z_id, known).squeeze(1)
         seen, heavy = asked.new_tensor(float(count)), everyone[:count]
         terms: Terms = {}
         if self.guide is not None:
@@ -289,7 +293,7 @@ class BetaVaeObjective(Objective):
             fixed = {name: parameter.detach() for name, parameter in vae.named_parameters()}
             again: Posterior = torch.func.functional_call(vae, fixed, (pictures, None, known))
             spread = vae.settings.prior_years / UNIT
-            apart = (again.identity[0] - z_id.detach()).square().sum(dim=1)
+            apart = (again.identity[0] - z_id).square().sum(dim=1)
             aged = ((again.age[0] - codes[:, 0].detach()) / spread).square().sum(dim=1)
             terms["cycle"] = (0.5 * ((apart + aged) * heavy).sum(), seen)
         return terms
@@ -333,6 +337,19 @@ class BetaVaeObjective(Objective):
         weights = averages.get(self.player)
         own = None if weights is None else {n[4:]: value for n, value in weights.items() if n.startswith("vae.")}
         save_beta_vae(folder, self.vae, own)
+
+
+@contextmanager
+def frozen(network: nn.Module | None) -> Iterator[None]:
+    """What is computed within sends no gradient to the parameters of `network`."""
+    parameters = [] if network is None else [one for one in network.parameters() if one.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
 
 
 def _smooth(distance: Tensor) -> Tensor:
