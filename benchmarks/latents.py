@@ -112,7 +112,7 @@ def curves(networks: dict[str, BetaVae], judged: Manifest, given: argparse.Names
 
 
 def shifts(network: BetaVae, manifest: Manifest, judged: Manifest, given: argparse.Namespace) -> dict[str, Any]:
-    """What `judge_shifts` finds; vectors are learnt from `train`."""
+    """What `judge_shifts` finds; vectors are learnt from `train`, those by pairs from `--pairs`."""
     judge = load_estimator(given.judge, given.device)
     require_view(judged.crop, judge.crop, f"for the judge {judge.name}: the manifest")
 

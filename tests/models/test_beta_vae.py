@@ -82,7 +82,7 @@ def test_the_residual_route_gives_the_picture_back_at_its_own_age() -> None:
 
 
 def test_z_id_is_what_a_prior_given_the_age_leaves() -> None:
-    plain, net = vae(usual=False), vae()
+    plain, net = vae(), vae(usual=True)
     missing = net.load_state_dict(plain.state_dict(), strict=False).missing_keys
     assert {name.split(".")[0] for name in missing} == {"usual"}
     with torch.no_grad():
@@ -101,9 +101,18 @@ def test_z_id_is_what_a_prior_given_the_age_leaves() -> None:
         torch.testing.assert_close(normal_rate(*code.identity), prior)
         # The decoder puts back what the encoder took away.
         torch.testing.assert_close(net.decode(code.mean), plain.decode(known.mean), atol=1e-5, rtol=1e-5)
+        # So it does where an age is told that is not the one it guesses.
+        told = torch.tensor([15.0, 80.0])
+        own = torch.cat([net.age_code(told), mean], dim=1)
+        asked = torch.cat([net.age_code(told + 5), mean], dim=1)
+        middles = [net.usual(net.age_code(ages)) for ages in (told, told + 5)]
+        moved = middles[1][0] + (middles[1][1] - middles[0][1]).exp() * (mean - middles[0][0])
+        change = plain.decode(torch.cat([asked[:, :1], moved], dim=1)) - plain.decode(own)
+        shown = net.render(images(), (told + 5)[:, None], told)[:, 0]
+        torch.testing.assert_close(shown, (images().float() / 255 + change).clamp(0, 1), atol=1e-4, rtol=0)
         older = torch.cat([code.age[0] + 1, code.identity[0]], dim=1)
         assert not torch.allclose(net.decode(older), plain.decode(torch.cat([older[:, :1], mean], dim=1)), atol=1e-3)
-    assert vae(conditional=True).usual is None
+    assert vae(conditional=True, usual=True).usual is None
 
 
 def test_strength_scales_the_change_that_is_shown_not_the_one_that_is_learnt() -> None:

@@ -70,7 +70,9 @@ def test_interrupted_it_resumes_to_the_weights_of_an_unbroken_run(
 
 def test_a_run_may_start_from_another(drawn: Path, tmp_path: Path) -> None:
     manifest = Manifest.open(drawn)
-    settings = BetaVaeSettings(size=32, width=16, id_dims=6, attributes=["gender"], strength=1.3, prior_years=2)
+    settings = BetaVaeSettings(
+        size=32, width=16, id_dims=6, attributes=["gender"], usual=True, strength=1.3, prior_years=2
+    )
     torch.manual_seed(7)
     first = BetaVae(settings, manifest.crop)
     first.card = {"terms": "for research", "figures": {"error": "9 years"}}

@@ -32,7 +32,11 @@ def latents(
     ] = None,
     pairs: Annotated[
         Path | None,
-        typer.Option(metavar="FACES", help="Faces of named persons at several ages, to hold shifted faces against."),
+        typer.Option(
+            metavar="FACES",
+            help="Faces of named persons at several ages: to hold shifted faces against, and to learn the vector by "
+            "pairs from where the training faces name nobody.",
+        ),
     ] = None,
     between: Annotated[
         tuple[int, int] | None,
@@ -72,8 +76,8 @@ def latents(
     if out is None:
         run = Path(model)
         out = (run if (run / "checkpoints").is_dir() else Path()) / f"latents.{split}"
-    if pairs is not None and (judge is None or identity is None):
-        raise MienError("--pairs holds a shift's cosine against that of real pairs: give --judge and --identity too")
+    if pairs is not None and judge is None:
+        raise MienError("--pairs is for shifts, which a judge judges: give --judge too")
     metrics = evaluate_latents(
         vae,
         Manifest.open(faces),

@@ -47,8 +47,8 @@ class BetaVaeSettings(BaseModel):
     age_dims: int = Field(default=1, ge=1, le=16, description="latents of the age, z_age; 1: the age itself, scaled")
     prior_years: float = Field(default=4.0, gt=0, description="standard deviation of z_age about a known age, in years")
     usual: bool = Field(
-        default=True,
-        description="z_id is how a face differs from what is usual at its z_age: a prior given the age, both learnt",
+        default=False,
+        description="z_id is how a face differs from what is usual at its z_age, by a prior given it; never conditional",
     )
     attributes: list[str] = Field(
         default_factory=list, description="labels that the decoder is told where known: gender, race, race7, expression"
@@ -110,7 +110,7 @@ class Usual(nn.Module):
     its z_age (B, age_dims).
 
     A code c whose prior given the age is N(m(z_age), s(z_age)^2) costs as much as z_id = (c - m) / s against N(0, 1):
-    the rate itself drives out of z_id what an age tells of a face, and the decoder, which knows m and s, loses nothing.
+    the rate itself drives out of z_id what an age tells of a face, and the decoder, which knows m and s, puts it back.
     """
 
     def __init__(self, settings: BetaVaeSettings) -> None:
@@ -124,6 +124,16 @@ class Usual(nn.Module):
         with torch.autocast(z_age.device.type, enabled=False):
             middle, log_spread = self.net(z_age.float()).chunk(2, dim=1)
             return middle, LOG_SPREAD * torch.tanh(log_spread / LOG_SPREAD)
+
+    def differing(self, features: Tensor, z_age: Tensor) -> Tensor:
+        """z_id (B, id_dims) of features beside what is usual at z_age."""
+        middle, log_spread = self(z_age)
+        return (features - middle) * (-log_spread).exp()
+
+    def features(self, z_id: Tensor, z_age: Tensor) -> Tensor:
+        """The features (B, id_dims) again."""
+        middle, log_spread = self(z_age)
+        return middle + log_spread.exp() * z_id
 
 
 class BetaVae(nn.Module):
@@ -233,9 +243,10 @@ class BetaVae(nn.Module):
                 mean, log_variance = self.posterior(features).chunk(2, dim=1)
                 log_variance = log_variance.clamp(*LOG_VARIANCE)
                 if self.usual is not None:
-                    middle, log_spread = self.usual(mean[:, :count])
-                    mean = torch.cat([mean[:, :count], (mean[:, count:] - middle) * (-log_spread).exp()], dim=1)
-                    log_variance = torch.cat([log_variance[:, :count], log_variance[:, count:] - 2 * log_spread], dim=1)
+                    z_age = mean[:, :count]
+                    mean = torch.cat([z_age, self.usual.differing(mean[:, count:], z_age)], dim=1)
+                    narrowed = log_variance[:, count:] - 2 * self.usual(z_age)[1]
+                    log_variance = torch.cat([log_variance[:, :count], narrowed], dim=1)
                 return Posterior(mean, log_variance, count)
             told = self._told_age(ages, len(images))
             condition = self._condition(told, attributes).float()
@@ -253,8 +264,7 @@ class BetaVae(nn.Module):
         z_age, z_id = z[:, : self.settings.age_dims], z[:, self.settings.age_dims :]
         condition = self._condition(z_age, attributes)
         if self.usual is not None:
-            middle, log_spread = self.usual(z_age)
-            z_id = middle + log_spread.exp() * z_id
+            z_id = self.usual.features(z_id, z_age)
         x = self.root(z_id).unflatten(1, (-1, SMALLEST, SMALLEST)).contiguous(memory_format=torch.channels_last)
         for block in self.decoder:
             x = block(x, condition)
@@ -278,7 +288,12 @@ class BetaVae(nn.Module):
         posterior = self.encode(images, source_ages, attributes)
         z_age, z_id = posterior.age[0], posterior.identity[0]
         if source_ages is not None:
-            z_age = torch.where(source_ages.isnan()[:, None], z_age, self.age_code(source_ages.nan_to_num()))
+            guess, z_age = (
+                z_age,
+                torch.where(source_ages.isnan()[:, None], z_age, self.age_code(source_ages.nan_to_num())),
+            )
+            if self.usual is not None:  # the same features, beside what is usual at the age that is told
+                z_id = self.usual.differing(self.usual.features(z_id, guess), z_age)
         return self.render_codes(images, z_age, self.age_code(ages), z_id, z_id, attributes, residual=residual)
 
     def render_codes(

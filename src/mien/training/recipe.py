@@ -52,7 +52,7 @@ class Recipe(BaseModel):
 
     With `landmarker` a landmarker learns, with `beta_vae` a beta-VAE by its `beta_vae_objective`, with
     `age_transformer` an AgeTransformer by its `age_transformer_objective`; then `model`, `tasks` and `objective`, which
-    are an estimator's, are not looked at.
+    are an estimator's, are not looked at, but for `model.init`: another network of the kind to start from, built alike.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -29,10 +29,13 @@ def start_from(
         MienError: `other` is another kind of network, was built otherwise, or learnt from faces cut otherwise.
     """
     if not isinstance(other, AgeTransformer | BetaVae | Landmarker) or type(other) is not type(network):
-        raise MienError(f"model.init {init}: {KINDS[type(other)]}, not {KINDS[type(network)]}")
+        kind = KINDS.get(type(other), type(other).__name__)
+        raise MienError(f"model.init {init}: {kind}, not {KINDS[type(network)]}")
     mine, its = (one.settings.model_dump(mode="json", exclude=set(free)) for one in (network, other))
     if differ := {name: value for name, value in its.items() if mine[name] != value}:
-        settings = " ".join(f"{section}.{name}={json.dumps(value)}" for name, value in differ.items())
+        # As a shell takes it: no space within a setting.
+        told = {name: json.dumps(value, separators=(",", ":")) for name, value in differ.items()}
+        settings = " ".join(f"{section}.{name}={value}" for name, value in told.items())
         raise MienError(f"model.init {init}: it was built otherwise; give this run {settings}")
     require_view(network.crop, other.crop, "the manifest")
     network.load_state_dict(other.state_dict())

@@ -22,7 +22,7 @@ from mien.evaluation.latents.audit import evaluate_latents
 from mien.evaluation.latents.coders import coders, rebuilt_figures
 from mien.evaluation.latents.codes import code_faces, factors
 from mien.evaluation.latents.disentanglement import age_probes, separation
-from mien.evaluation.latents.shifts import _numbered, judge_shifts
+from mien.evaluation.latents.shifts import _numbered, judge_shifts, strangers
 from mien.evaluation.latents.smoothness import AGES, judge_smoothness, spearman
 from mien.faces import Crop
 from mien.metrics.bootstrap import Bootstrap
@@ -149,8 +149,18 @@ def test_a_shift_that_adds_red_is_judged_so(drawn: Path) -> None:
     # Training faces without names: the vector by pairs is learnt from named ones, or is not there.
     table = manifest.split("train").table.drop_columns(["person"])
     unnamed = code_faces(vae, Manifest(table, manifest.root, manifest.crop))
+    others = code_faces(vae, manifest.split("val"))
+    own = Bootstrap(others.manifest.groups(), 100)
+    known = judge_shifts(vae, learnt, others, Bright(), own)["routes"]  # type: ignore[arg-type]
+    told = judge_shifts(vae, unnamed, others, Bright(), own, pairs=judged)["routes"]  # type: ignore[arg-type]
+    assert "reason" not in told["pairs"]
+    # The named ones are all faces, but those of the persons that are judged.
+    met = np.isin(manifest.strings("person"), others.manifest.strings("person"))
+    assert np.array_equal(strangers(judged, others), np.flatnonzero(~met))
+    assert len(strangers(learnt, others)) == len(learnt)
+    told = judge_shifts(vae, unnamed, others, Bright(), own, pairs=learnt)["routes"]  # type: ignore[arg-type]
+    assert told["pairs"]["slope"] == known["pairs"]["slope"]
     told = judge_shifts(vae, unnamed, judged, Bright(), boot, pairs=learnt)["routes"]  # type: ignore[arg-type]
-    assert told["pairs"]["slope"] == found["routes"]["pairs"]["slope"]
     assert told["ridge"]["slope"] == found["routes"]["ridge"]["slope"]
     told = judge_shifts(vae, unnamed, judged, Bright(), boot)["routes"]  # type: ignore[arg-type]
     assert "nobody is named" in told["pairs"]["reason"]

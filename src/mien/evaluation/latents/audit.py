@@ -65,7 +65,8 @@ def evaluate_latents(
             judged.
         identity: weights of MobileFaceNet; without them no cosine and no perceptual distance is told.
         rivals: other trained networks by the name that they have in the tables, on the same faces.
-        pairs: faces of named persons at several ages, whose cosine a shift's is held against; without, `manifest`'s.
+        pairs: faces of named persons at several ages, whose cosine a shift's is held against, and which teach the
+            vector by pairs where the teaching faces name nobody; without, `manifest`'s.
         between: rows of the judged split between which to interpolate; two drawn pairs by default.
         limit: faces that teach, and that are judged, at most.
         seeds: repetitions behind the spread of MIG, DCI and SAP.
@@ -77,6 +78,8 @@ def evaluate_latents(
     if judge is not None:
         judge.task("age")
         require_view(manifest.crop, judge.crop, f"for the judge {judge.name}: {manifest.path or 'the manifest'}")
+    if pairs is not None:
+        require_view(pairs.crop, vae.crop, f"for the pairs: {pairs.path or 'their manifest'}")
     learning, judging = _parts(manifest, split, limit)
     learnt, judged = (code_faces(vae, part, device) for part in (learning, judging))
     if judge is not None:

@@ -86,18 +86,19 @@ def judge_shifts(
         result["same_person"] = same_person(pairs or judged, asker, boot.resamples)
     line = nn.functional.normalize(vae.direction.detach().float(), dim=0).cpu().numpy()
     for method in METHODS:
-        faces = learnt
+        faces, rows_learnt = learnt, np.arange(len(learnt))
         if method == "pairs" and pairs is not None and not learnt.manifest.has("person"):
-            faces = pairs
+            faces, rows_learnt = pairs, strangers(pairs, judged)
         where = faces.manifest
+        named = _numbered(where.strings("person"))[rows_learnt] if where.has("person") else None
         try:
             change = shift(
                 method,
-                faces.codes,
-                faces.ages,
-                where.codes("gender"),
-                where.codes("race"),
-                _numbered(where.strings("person")) if where.has("person") else None,
+                faces.codes[rows_learnt],
+                faces.ages[rows_learnt],
+                where.codes("gender")[rows_learnt],
+                where.codes("race")[rows_learnt],
+                named,
                 line=line,
             )
         except MienError as error:
@@ -106,6 +107,12 @@ def judge_shifts(
         older, younger = (asker.ask(_shifted(vae, judged, rows, years, change, device)) for years in (YEARS, -YEARS))
         result["routes"][method] = _figures(plain, older, younger, boot, rows)
     return result
+
+
+def strangers(faces: Coded, judged: Coded) -> np.ndarray:
+    """The rows of `faces` whose person is not among the `judged`."""
+    met = set(judged.manifest.strings("person").tolist()) - {None}
+    return np.flatnonzero([name not in met for name in faces.manifest.strings("person")])
 
 
 def _numbered(names: np.ndarray) -> np.ndarray:
