@@ -48,7 +48,7 @@ class BetaVaeSettings(BaseModel):
     prior_years: float = Field(default=4.0, gt=0, description="standard deviation of z_age about a known age, in years")
     usual: bool = Field(
         default=False,
-        description="z_id is how a face differs from what is usual at its z_age, by a prior given it; never conditional",
+        description="z_id: how a face differs from what is usual at its z_age, by a prior given it; never conditional",
     )
     attributes: list[str] = Field(
         default_factory=list, description="labels that the decoder is told where known: gender, race, race7, expression"
