@@ -360,6 +360,10 @@ def test_expression_valence_and_arousal(tmp_path: Path, capsys: pytest.CaptureFi
     assert "Happy (0.90)" in shown
     assert "+0.80" in shown
     assert draw_faces(np.zeros((3, 60, 60), np.uint8), [row]).any()
+    # Enlarged so that letters have room, but a thin strip is not made a wide one of a gigabyte.
+    assert draw_faces(np.zeros((3, 60, 100), np.uint8), [row]).shape == (3, 480, 800)
+    assert draw_faces(np.zeros((3, 1, 3000), np.uint8), []).shape == (3, 1, 3000)
+    assert draw_faces(np.zeros((3, 2, 1000), np.uint8), []).shape == (3, 8, 4000)
 
 
 @pytest.mark.parametrize("told", [{"expression": "Happy"}, {"valence": 0.5, "arousal": -0.5}])

@@ -11,6 +11,8 @@ from mien.jobs.workers import Row
 
 #: Shorter side in pixels below which a picture is enlarged, so that letters have room.
 LEAST_SIDE = 480
+#: Longer side that no picture is enlarged beyond: a strip of a few rows of pixels would fill the memory.
+MOST_SIDE = 4096
 #: Black or white letters are legible on each (contrast at least 5 : 1).
 FRAME, UNALIGNED = (0, 158, 115), (230, 159, 0)
 
@@ -40,7 +42,7 @@ def draw_faces(image: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
     in.
     """
     photo = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
-    enlarged = max(1, -(-LEAST_SIDE // min(photo.size)))
+    enlarged = max(1, min(-(-LEAST_SIDE // min(photo.size)), MOST_SIDE // max(photo.size)))
     photo = photo.resize((photo.width * enlarged, photo.height * enlarged), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(photo)
     line = max(2, round(min(photo.size) / 250))
