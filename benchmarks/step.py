@@ -67,7 +67,7 @@ def timed(objective: Objective) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="mobilefacenet")
-    parser.add_argument("--beta-vae", action="store_true", help="the beta-VAE of utkface-beta-vae, without its guide")
+    parser.add_argument("--beta-vae", action="store_true", help="the beta-VAE of utkface-beta-vae")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=5)
@@ -106,7 +106,7 @@ def _estimator(given: argparse.Namespace) -> tuple[str, int, Callable[[], Object
 
 
 def _beta_vae(given: argparse.Namespace) -> tuple[str, int, Callable[[], Objective]]:
-    recipe = load_recipe("utkface-beta-vae", ["beta_vae_objective.guide=0"])
+    recipe = load_recipe("utkface-beta-vae")
     assert recipe.beta_vae
     vae = BetaVae(recipe.beta_vae, Crop("chip"))
     ages = np.random.default_rng(0).uniform(0, 90, (1000, 1)).repeat(2, axis=1)

@@ -80,6 +80,15 @@ def test_a_judge_that_guided_is_told(tmp_path: Path) -> None:
     assert remarks(str(tmp_path), judges) == []
     write_json(tmp_path / CONFIG, {"age_transformer": {}})
     assert remarks(str(tmp_path), judges) == []
+    # A beta-VAE's age is its own head's; its guide guides by `guide` and `traits`, and it, too, what starts from it.
+    first, then = tmp_path / "first", tmp_path / "then"
+    for terms, expected in (({"age": 9.0}, []), ({"traits": 1.0}, [f"{first} was guided by its judge {JUDGE}"])):
+        write_json(first / CONFIG, {"beta_vae": {}, "beta_vae_objective": {"guide_model": JUDGE, **terms}})
+        write_json(then / CONFIG, {"beta_vae": {}, "model": {"init": str(first)}})
+        for run_folder in (first, then):
+            assert [line.split(":")[0] for line in remarks(str(run_folder), judges)] == expected
+    write_json(then / CONFIG, {"beta_vae": {}, "model": {"init": "face-ages"}})
+    assert remarks(str(then), judges) == ["face-ages does not tell what guided it: see that neither judge did"]
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,10 @@ def test_a_guide_moves_the_pictures_and_stays_itself(tmp_path: Path) -> None:
         others = [made.guide, made.vae.encoder, made.vae.posterior, made.vae.usual]
         assert all(parameter.grad is None for other in others for parameter in other.parameters())
         assert all(parameter.requires_grad for parameter in made.vae.parameters())
+    several = objective(batch, {"age_dims": 3}, cycle=1.0, **more, **BARE)
+    terms = several.losses(PLAYER, batch, 0)
+    sum(terms[term][0] for term in ("guide", "traits", "cycle")).backward()
+    assert several.vae.direction.grad is None
     both = objective(batch, traits=3.0, guide_model=[guides[1], guides[1]], **BARE)
     assert set(both.losses(PLAYER, batch, 0)) == {"reconstruction", "rate", "traits"}
     assert 0 <= float(unmoved["traits"][0].detach()) < float(total.detach())

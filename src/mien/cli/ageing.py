@@ -114,10 +114,14 @@ def remarks(model: str, judges: Judges) -> list[str]:
     if is_renders(model) or not recipe.is_file():
         return [f"{model} does not tell what guided it: see that neither judge did"]
     known = load_recipe(recipe)
-    found = []
-    for options in (known.age_transformer_objective, known.beta_vae_objective):
+    # What it started from was taught by somebody, too.
+    found = remarks(known.model.init, judges) if known.model.init else []
+    # The beta-VAE's `age` is what its own head reads in its code.
+    asking = {"age_transformer_objective": ("age", "ordering", "traits"), "beta_vae_objective": ("guide", "traits")}
+    for section, terms in asking.items():
+        options = getattr(known, section)
         taught = options.model_dump() if options is not None else {}
-        asked_age = any(taught.get(term) for term in ("age", "ordering", "traits", "guide"))
+        asked_age = any(taught.get(term) for term in terms)
         guides = (taught.get("guide_model") or []) if asked_age else []
         for guide in [guides] if isinstance(guides, str) else guides:
             try:

@@ -274,7 +274,7 @@ class BetaVaeObjective(Objective):
         # be, and what is usual at an age would become what impresses the judge.
         z_age, z_id = posterior.age[0][:count].detach(), posterior.identity[0][:count].detach()
         known = None if attributes is None else attributes[:count]
-        codes = vae.age_code(asked)[:, None]
+        codes = vae.age_code(asked)[:, None].detach()
         with frozen(vae.usual):
             pictures = vae.render_codes(images[:count], z_age, codes, z_id, z_id, known).squeeze(1)
         seen, heavy = asked.new_tensor(float(count)), everyone[:count]
@@ -294,7 +294,7 @@ class BetaVaeObjective(Objective):
             again: Posterior = torch.func.functional_call(vae, fixed, (pictures, None, known))
             spread = vae.settings.prior_years / UNIT
             apart = (again.identity[0] - z_id).square().sum(dim=1)
-            aged = ((again.age[0] - codes[:, 0].detach()) / spread).square().sum(dim=1)
+            aged = ((again.age[0] - codes[:, 0]) / spread).square().sum(dim=1)
             terms["cycle"] = (0.5 * ((apart + aged) * heavy).sum(), seen)
         return terms
 

@@ -50,7 +50,8 @@ def assemble(
     vae.name = recipe.name
     if recipe.model.init:
         init = recipe.model.init
-        start_from(vae, load_renderer(init), init, "beta_vae", FREE)
+        free = [*FREE, "usual"] if settings.conditional else FREE
+        start_from(vae, load_renderer(init), init, "beta_vae", free)
     loader, workers = training_loader(recipe, accelerator, training, labels_of(vae, training), vae.input_size)
     judge = FaceLoader(select, labels_of(vae, select), vae.input_size, 128, workers=min(workers, 1))
     steps = len(loader) // recipe.training.accumulate * recipe.training.epochs
