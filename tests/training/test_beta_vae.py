@@ -77,13 +77,13 @@ def test_a_run_may_start_from_another(drawn: Path, tmp_path: Path) -> None:
     first = BetaVae(settings, manifest.crop)
     first.card = {"terms": "for research", "figures": {"error": "9 years"}}
     save_beta_vae(tmp_path / "first", first)
-    start = f"model.init={tmp_path / 'first'}"
-    network, _, _ = assemble(recipe(drawn, start), manifest, Accelerator())
+    start = (f"model.init={tmp_path / 'first'}", "beta_vae.usual=true")
+    network, _, _ = assemble(recipe(drawn, *start), manifest, Accelerator())
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), first.parameters(), strict=True))
     assert network.card == {"terms": "for research"}
     assert network.settings.strength == 1
     with pytest.raises(MienError, match=r"first: it was built otherwise; give this run beta_vae\.id_dims=6$"):
-        assemble(recipe(drawn, start, "beta_vae.id_dims=7"), manifest, Accelerator())
+        assemble(recipe(drawn, *start, "beta_vae.id_dims=7"), manifest, Accelerator())
     with pytest.raises(MienError, match=r"model\.init face-ages: an AgeTransformer, not a beta-VAE"):
         assemble(recipe(drawn, "model.init=face-ages"), manifest, Accelerator())
 
