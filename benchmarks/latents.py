@@ -27,6 +27,7 @@ from mien.metrics.bootstrap import Bootstrap
 from mien.models.beta_vae import BetaVae
 from mien.models.checkpoint import load_estimator, load_renderer
 from mien.models.identity import load_identity
+from mien.models.renderer import with_strength
 from mien.report.figures import save
 from mien.report.figures.sweep import rate_distortion
 from mien.report.latents import SHIFTS
@@ -45,13 +46,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--bootstraps", type=int, default=1000)
     parser.add_argument("--shift", help="the run whose shifts are judged")
+    parser.add_argument("--strength", type=float, help="how much of the change it shows; as the run has it by default")
     parser.add_argument("--judge", help="an estimator of ages")
     parser.add_argument("--identity", type=Path, help="MobileFaceNet's weights")
     parser.add_argument("--pairs", type=Path, help="faces of named persons at several ages, such as FG-NET's")
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
-    if given.judge is None and given.shift is not None:
-        parser.error("--shift needs --judge")
+    if given.judge is None and (given.shift is not None or given.strength is not None):
+        parser.error("--shift and --strength need --judge")
 
     manifest = Manifest.open(given.faces)
     networks = {Path(run).name: _network(run, given.device) for run in given.runs}
@@ -62,7 +64,8 @@ def main() -> None:
     if given.judge is not None:
         ours = [name for name, network in networks.items() if not network.settings.conditional]
         name = Path(given.shift).name if given.shift else ours[0]
-        found["shifts"] = shifts(networks[name], manifest, judged, given)
+        shown = networks[name] if given.strength is None else with_strength(networks[name], given.strength)
+        found["shifts"] = shifts(shown, manifest, judged, given)
         text += shift_table(name, found["shifts"])
     write_json(given.out / "latents.json", found)
     write_text(given.out / "latents.md", text)
