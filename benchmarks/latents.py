@@ -30,7 +30,7 @@ from mien.models.identity import load_identity
 from mien.models.renderer import with_strength
 from mien.report.figures import save
 from mien.report.figures.sweep import rate_distortion
-from mien.report.latents import SHIFTS
+from mien.report.latents import SHIFTS, with_real_pairs
 from mien.report.numbers import DASH, count, number, share, years
 
 OURS, THEIRS = "beta-VAE", "seed 002, conditional"
@@ -132,20 +132,15 @@ def shifts(network: BetaVae, manifest: Manifest, judged: Manifest, given: argpar
 
 def shift_table(name: str, found: dict[str, Any]) -> str:
     """The figures over the shift estimators as Markdown, the judge's own error and real pairs beside them."""
-    judge, same = found["judge"], found.get("same_person") or {}
+    judge, routes = found["judge"], with_real_pairs(found)
     told = [key for key in SHIFTS if number(found["routes"]["copy"].get(key)).known]
     lines = [
         f"\n{name}: {count(found['n'])} faces of 35 to 65 shifted by {found['years']:g} years. The judge "
         f"{judge['name']} errs by {years(judge['mae'])} years on them as they are, by "
         f"{years(judge['mae_reconstructed'])} on plain reconstructions.",
     ]
-    if same.get("n"):
-        lines.append(
-            f"Real pairs 20 to 40 years apart: cosine {years(same['cosine'], 3)} ({count(same['n'])} pairs of "
-            f"{count(same['persons'])} persons)."
-        )
     lines += [f"\n| vector | {' | '.join(SHIFTS[key] for key in told)} |", f"|---|{'---|' * len(told)}"]
-    for route, figures in found["routes"].items():
+    for route, figures in routes.items():
         if "reason" in figures:
             lines.append(f"| {route} | {figures['reason']} |{' |' * (len(told) - 1)}")
             continue

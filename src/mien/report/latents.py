@@ -207,6 +207,15 @@ def _smoothness(page: Page, found: Mapping[str, Any]) -> None:
     page.facts(facts)
 
 
+def with_real_pairs(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The figures of each shift vector, and below them what the same judges say of real pictures of one person."""
+    same = found.get("same_person") or {}
+    if not same.get("n"):
+        return dict(found["routes"])
+    name = f"real pictures, 20 to 40 years apart ({same['n']:,} pairs of {same['persons']:,} persons)"
+    return {**found["routes"], name: same}
+
+
 def _shifts(page: Page, found: Mapping[str, Any] | None) -> None:
     page.heading("A shift of 30 years")
     if found is None:
@@ -217,15 +226,10 @@ def _shifts(page: Page, found: Mapping[str, Any] | None) -> None:
         f"{count(found['n'])} faces of 35 to 65. The judge {judge['name']} errs by {years(judge['mae'])} years on the "
         f"faces as they are, by {years(judge['mae_reconstructed'])} on plain reconstructions."
     )
-    if found.get("same_person", {}).get("n"):
-        same = found["same_person"]
-        page.text(
-            f"Two pictures of one person 20 to 40 years apart: cosine {years(same['cosine'], 3)} ({same['n']:,} pairs "
-            f"of {same['persons']:,} persons)."
-        )
-    told = [key for key in SHIFTS if any(key in route for route in found["routes"].values())]
+    routes = with_real_pairs(found)
+    told = [key for key in SHIFTS if any(key in route for route in routes.values())]
     rows = []
-    for name, route in found["routes"].items():
+    for name, route in routes.items():
         if "reason" in route:
             rows.append([name, route["reason"], *([None] * (len(told) - 1))])
             continue

@@ -20,6 +20,7 @@ from mien.faces import Crop
 from mien.metrics.bootstrap import Bootstrap
 from mien.models.autoencoder import Autoencoder
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
+from mien.report.latents import with_real_pairs
 
 
 def tiny(seed: int = 0, size: int = 32, crop: str = "chip", **settings: Any) -> BetaVae:
@@ -133,20 +134,40 @@ def test_reconstruction_is_compared_on_the_line_between_two_rates() -> None:
     assert at_equal_rate(point(20, 0.01), theirs[1:2], boot) is None
 
 
-def test_real_pairs_of_a_person_have_a_cosine_with_its_interval(drawn: Path) -> None:
+class Redness(nn.Module):
+    """A judge that can be computed by hand: age is the mean of red in percent, women are blue."""
+
+    def predict(self, images: Tensor) -> dict[str, np.ndarray]:
+        red, _, blue = (images.float() / 255).mean(dim=(2, 3)).unbind(1)
+        return {"age": 100 * red.numpy(), "gender": np.where(blue > 0.45, "Female", "Male")}
+
+
+def test_real_pairs_of_a_person_are_judged_as_shifts_are(drawn: Path) -> None:
     faces = code_faces(tiny(), Manifest.open(drawn))
-    asker = _Asker(None, nn.Flatten(), "cpu")  # type: ignore[arg-type]
+    asker = _Asker(Redness(), nn.Flatten(), "cpu")  # type: ignore[arg-type]
     found = same_person(faces, asker, 100)
     names, ages = faces.manifest.strings("person"), faces.ages
     flat = (faces.pictures / 255).reshape(len(faces), -1)
+    red, blue = (100 * (faces.pictures[:, channel] / 255).mean(axis=(1, 2)) for channel in (0, 2))
     flat /= np.linalg.norm(flat, axis=1, keepdims=True)
     pairs = [
         (i, j)
         for i in range(len(faces))
-        for j in range(i + 1, len(faces))
-        if names[i] == names[j] and 20 <= abs(ages[i] - ages[j]) <= 40
+        for j in range(len(faces))
+        if names[i] == names[j] and 20 <= ages[j] - ages[i] <= 40
     ]
     assert found["n"] == len(pairs) > 20
     assert found["persons"] == len({names[i] for i, _ in pairs})
     assert found["cosine"]["value"] == pytest.approx(np.mean([flat[i] @ flat[j] for i, j in pairs]), rel=1e-4)
     assert found["cosine"]["low"] < found["cosine"]["value"] < found["cosine"]["high"]
+    slopes = [(red[j] - red[i]) / (ages[j] - ages[i]) for i, j in pairs]
+    assert found["slope"]["value"] == pytest.approx(np.mean(slopes), rel=1e-3)
+    assert found["direction"]["value"] == pytest.approx(np.mean([red[j] > red[i] for i, j in pairs]))
+    kept = np.mean([(blue[i] > 45) == (blue[j] > 45) for i, j in pairs])
+    assert found["gender_kept"]["value"] == pytest.approx(kept)
+    assert 0 < kept < 1
+    # They stand below the vectors, where there are any.
+    told = with_real_pairs({"routes": {"copy": {}}, "same_person": found})
+    assert list(told)[0] == "copy"
+    assert told[f"real pictures, 20 to 40 years apart ({len(pairs):,} pairs of {found['persons']:,} persons)"] is found
+    assert with_real_pairs({"routes": {"copy": {}}, "same_person": {"n": 0}}) == {"copy": {}}

@@ -55,9 +55,9 @@ def judge_shifts(
 
     Vectors are learnt from `learnt`. The judge's own error on the faces as they are and on plain reconstructions
     stands beside, and the copy of the face as the route that changes nothing. `identity` maps pictures to embeddings;
-    without it no cosine is told. `boot` is over the faces `judged`. `pairs` are faces of named persons whose cosine at
-    such a gap of age is told beside; without, those judged. Where `learnt` names nobody, the vector by pairs is learnt
-    from them.
+    without it no cosine is told. `boot` is over the faces `judged`. `pairs` are faces of named persons: what the same
+    judges say of real pictures at such a gap of age is told beside; without, those judged. Where `learnt` names nobody,
+    the vector by pairs is learnt from them.
 
     Raises:
         MienError: no face of an age between is there.
@@ -82,8 +82,7 @@ def judge_shifts(
         },
         "routes": {"copy": _figures(plain, plain, plain, boot, rows)},
     }
-    if identity is not None:
-        result["same_person"] = same_person(pairs or judged, asker, boot.resamples)
+    result["same_person"] = same_person(pairs or judged, asker, boot.resamples)
     line = nn.functional.normalize(vae.direction.detach().float(), dim=0).cpu().numpy()
     for method in METHODS:
         faces, rows_learnt = learnt, np.arange(len(learnt))
@@ -124,22 +123,29 @@ def _numbered(names: np.ndarray) -> np.ndarray:
 
 
 def same_person(faces: Coded, asker: _Asker, resamples: int) -> dict[str, Any]:
-    """The mean cosine of two pictures of one person taken 20 to 40 years apart, with its interval over persons, and how
-    many such pairs there are."""
+    """What the judges say of two real pictures of one person taken 20 to 40 years apart: judged years a year, right
+    direction, labels kept, cosine; with intervals over persons, and how many such pairs there are."""
     names, ages = faces.manifest.strings("person"), faces.ages
     pairs: list[tuple[int, int]] = []
     for name in dict.fromkeys(name for name in names if name is not None):
         rows = np.flatnonzero((names == name) & ~np.isnan(ages))
-        pairs += [(int(i), int(j)) for i, j in combinations(rows, 2) if 20 <= abs(ages[i] - ages[j]) <= 40]
+        rows = rows[np.argsort(ages[rows], kind="stable")]
+        pairs += [(int(i), int(j)) for i, j in combinations(rows, 2) if 20 <= ages[j] - ages[i] <= 40]
         if len(pairs) >= PAIRS:
             break
     if not pairs:
-        return {"n": 0, "persons": 0, "cosine": None}
-    first, second = (faces.pictures[[pair[side] for pair in pairs]].astype(np.float32) / 255 for side in (0, 1))
-    cosines = np.nan_to_num(cosine(asker.embed(first), asker.embed(second)))
+        return {"n": 0, "persons": 0}
+    met, place = np.unique(np.array(pairs), return_inverse=True)
+    told = asker.ask(faces.pictures[met].astype(np.float32) / 255)
+    young, old = ({name: of[side] for name, of in told.items()} for side in place.reshape(-1, 2).T)
+    apart = np.array([ages[j] - ages[i] for i, j in pairs])
+    values = {"slope": (old["age"] - young["age"]) / apart, "direction": (old["age"] > young["age"]).astype(float)}
+    values |= {f"{name}_kept": (old[name] == young[name]).astype(float) for name in KEPT if name in old}
+    if "embedding" in old:
+        values["cosine"] = np.nan_to_num(cosine(young["embedding"], old["embedding"]))
     persons = np.unique(names[[pair[0] for pair in pairs]].astype(str), return_inverse=True)[1]
-    told = Bootstrap(persons, resamples).estimates({"cosine": partial(mean, cosines)})
-    return {"n": len(pairs), "persons": int(persons.max()) + 1, **told}
+    figures = Bootstrap(persons, resamples).estimates({name: partial(mean, value) for name, value in values.items()})
+    return {"n": len(pairs), "persons": int(persons.max()) + 1, **figures}
 
 
 class _Asker:
