@@ -74,6 +74,14 @@ def test_a_robustness_audit_and_its_table(run: Any, drawn: Path, tmp_path: Path)
     assert age["summary"]["all"]["mce"]["n"] == age["n"]
 
 
+def test_the_help_tells_how_a_limit_draws_faces() -> None:
+    app = typer.Typer()
+    app.command()(audit)
+    (limit,) = (option for option in typer.main.get_command(app).params if "--limit" in option.opts)
+    told = getattr(limit, "help", "")
+    assert "with --robustness in the proportions of the split, with --ageing even over ages, genders and races" in told
+
+
 def test_without_a_folder_it_lies_at_the_manifest(run: Any, drawn: Path) -> None:
     arguments = ("--robustness", "--corruptions", "jpeg", "--severities", 3, "--bootstraps", 100, "--split", "test")
     assert run(drawn, *arguments).exit_code == 0

@@ -13,11 +13,13 @@ import typer
 from typer.testing import CliRunner, Result
 
 from mien.cli.console import one_line_errors
-from mien.cli.labels import labels
+from mien.cli.labels import _learnt, labels
 from mien.cli.relabel import relabel
 from mien.data.manifest import Manifest
 from mien.experts.base import Answers
 from mien.experts.table import OursSettings
+from mien.files import write_json
+from mien.training.run import CONFIG
 
 
 class Oracle:
@@ -118,6 +120,32 @@ def test_labels_finds_a_copy_that_is_labelled_otherwise(call: Any, drawn: Path, 
     page = (tmp_path / "out/labels.html").read_text()
     assert path in page
     assert "<script" not in page
+
+
+def test_labels_are_not_judged_by_what_a_start_learnt_from(call: Any, drawn: Path, tmp_path: Path) -> None:
+    manifest = Manifest.open(drawn)
+    split = manifest.strings("split").astype(object)
+    some = manifest.take(np.flatnonzero(split == "train")[:5])  # what the last of the runs itself learns from
+    Manifest(some.table, drawn, manifest.crop).save(tmp_path / "some")
+    faces = {"first": drawn, "then": tmp_path / "some", "last": tmp_path / "some", "lone": tmp_path / "some"}
+    starts = {"first": None, "then": str(tmp_path / "first"), "last": str(tmp_path / "then"), "lone": "moved"}
+    for name, given in faces.items():
+        write_json(tmp_path / name / CONFIG, {"data": {"faces": str(given)}, "model": {"init": starts[name]}})
+    learnt = {name: _learnt(str(tmp_path / name), None, manifest) for name in faces}
+    assert int(learnt["lone"].sum()) == 5
+    for name in ("first", "then", "last"):
+        np.testing.assert_array_equal(learnt[name], split == "train", err_msg=name)
+
+
+def test_labels_tells_of_a_start_that_tells_nothing(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = Manifest.open(drawn)
+    for init in ("face-mobile", str(tmp_path / "gone")):
+        write_json(tmp_path / CONFIG, {"data": {"faces": str(drawn)}, "model": {"init": init}})
+        learnt = _learnt(str(tmp_path), None, manifest)
+        np.testing.assert_array_equal(learnt, manifest.strings("split") == "train")
+        assert f"{init}: nothing tells which faces it learnt from" in " ".join(capsys.readouterr().err.split())
 
 
 def test_labels_writes_folds_alone(call: Any, drawn: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import os
 import tarfile
 import zipfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -148,3 +149,28 @@ def test_other_processes_read_the_right_bytes(pack, method):
         elsewhere = [pool.submit(pictures.read, name, path.name) for name in files]
         here = [pictures.read(name, path.name) for name in files]
         assert here == [future.result(60) for future in elsewhere] == list(files.values())
+
+
+def test_links_to_folders_are_followed_and_each_folder_is_met_once(tmp_path):
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "far" / "deep" / "one.bin").write_bytes(b"1")
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "two.bin").write_bytes(b"2")
+    (here / "link").symlink_to(tmp_path / "far")
+    (here / "link again").symlink_to(tmp_path / "far" / "deep")
+    (tmp_path / "far" / "round").symlink_to(here)
+    tree = open_tree(here)
+    assert tree.names() in (["link/deep/one.bin", "two.bin"], ["link again/one.bin", "two.bin"])
+    assert tree.read(tree.names()[0]) == b"1"
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_a_name_that_is_no_text_is_refused(pack, tmp_path, kind):
+    odd = os.fsdecode(b"caf\xe9.bin")
+    try:
+        tree = open_tree(pack(kind, {"good.bin": b"good", odd: b"odd"}))
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    assert tree.names() == ["good.bin"]
+    assert tree.refused == {"caf\\udce9.bin": "its name is no UTF-8 text; rename it"}

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from mien.data.columns import shared_root
 from mien.data.manifest import Manifest
+from mien.data.slices import Slices
 from mien.errors import MienError
 from mien.faces import EXPRESSIONS, GENDERS, RACES, SPLITS, Crop, Face
 
@@ -286,7 +287,18 @@ def test_the_folder_may_be_moved_where_pictures_lie_in_it(manifest, tmp_path):
     assert Manifest.open(tmp_path / "two").root.resolve() == tmp_path / "two"
     Manifest(manifest.table, outside, CHIP).save(tmp_path / "two")
     assert Manifest.open(tmp_path / "two").root == outside
-    assert Manifest.open(tmp_path / "two", root="other").root == Path("other")
+    # Others are moved together with it, unless they are where they were.
+    outside.mkdir()
+    Manifest(manifest.table, outside, CHIP).save(tmp_path / "project" / "faces")
+    (tmp_path / "project" / "faces").rename(tmp_path / "faces")
+    assert Manifest.open(tmp_path / "faces").root == outside
+    (tmp_path / "elsewhere" / "there").mkdir(parents=True)
+    Manifest(manifest.table, outside, CHIP).save(tmp_path / "two")
+    (tmp_path / "two").rename(tmp_path / "elsewhere" / "there" / "two")
+    outside.rename(tmp_path / "elsewhere" / "there" / "pictures")
+    there = tmp_path / "elsewhere" / "there"
+    assert Manifest.open(there / "two").root.resolve() == Slices(there / "two").root.resolve() == there / "pictures"
+    assert Manifest.open(there / "two", root="other").root == Path("other")
 
 
 def test_with_columns(manifest):

@@ -16,6 +16,7 @@ from PIL import Image
 from mien.data.align import crop_matrix, five_points, move_points, require_view
 from mien.data.archives import open_tree
 from mien.data.drawing.face import draw
+from mien.data.inspection import inspect_manifest
 from mien.data.manifest import Manifest
 from mien.data.matching import tone
 from mien.data.pictures import decode, encode
@@ -507,3 +508,68 @@ def test_scores_of_the_users_own_are_no_detectors(picture, tmp_path):
     )
     made = prepare(source, tmp_path, tmp_path / "out", quality=loose, show=False)
     assert len(made.manifest) == 2
+
+
+def test_tables_are_read_before_hours_of_work_hang_on_them(pack, picture, tmp_path, monkeypatch):
+    path, table = pack("folder", utk(picture, 3)), tmp_path / "t.csv"
+    monkeypatch.setattr("mien.data.prepare._gather", lambda *_: pytest.fail("a picture was read"))
+    for name, text, message in (
+        ("splits", None, r"t\.csv is not there"),
+        ("splits", "file,split\na.jpg,training\n", r"unknown split 'training' in t\.csv line 2"),
+        ("splits", "file,split,duplicate_group\na.jpg,train,x\n", "'x' is no whole number"),
+        ("corrections", None, r"t\.csv is not there"),
+        ("corrections", "path,column,value\na.jpg,gender,Man\n", r"t\.csv line 2: .*gender 'Man'"),
+        ("corrections", "path,column,value\na.jpg,valence,7\n", r"t\.csv line 2: .*valence 7"),
+    ):
+        table.unlink(missing_ok=True)
+        if text is not None:
+            table.write_text(text)
+        with pytest.raises(MienError, match=message):
+            prepare(UTKFace(), path, tmp_path / "out", show=False, **{name: table})
+    with pytest.raises(MienError, match="names a folder"):
+        prepare(UTKFace(), path, tmp_path / "out.parquet", show=False)
+    for flag in ("size", "margin"):
+        with pytest.raises(MienError, match=f"--{flag} 32: no face of source utkface is cut here"):
+            prepare(UTKFace(), path, tmp_path / "out", show=False, **{flag: 32})
+    with pytest.raises(MienError, match="--landmarks: source drawn"):
+        prepare(DrawnSource(count=2, size=32), ".", tmp_path / "out", locate=lambda *_: None, show=False)
+    assert not (tmp_path / "out.parquet").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_figures_of_an_earlier_manifest_are_no_faces(pack, picture, tmp_path):
+    path = pack("folder", {"a.jpg": picture(1), "faces/inspect/figure.png": picture(2)})
+    prepared = prepare(FolderSource(crop="chip"), path, path / "faces", show=False)
+    assert prepared.manifest.strings("path").tolist() == ["a.jpg"]
+    assert listed(path / "faces" / "rejected.csv") == {
+        "faces/inspect/figure.png": f"it lies in {path / 'faces'}, which -o writes"
+    }
+
+
+def test_a_manifest_made_of_another_never_shows_other_pictures(tmp_path):
+    out = tmp_path / "out"
+    prepare(DrawnSource(count=4, size=32), ".", out, show=False)
+    Manifest.open(out).save(tmp_path / "derived.parquet")
+    for seed in (1, 2, 3):
+        prepare(DrawnSource(count=4, size=32, seed=seed), ".", out, show=False)
+        derived = Manifest.open(tmp_path / "derived.parquet")
+        findings = inspect_manifest(derived, show=False).findings
+        assert len(findings["unreadable"]) == 4
+    # Where the bytes are others all the same, the sha256 tells.
+    name = derived.face(0).archive
+    assert name is not None
+    (out / Manifest.open(out).face(0).archive).rename(out / name)
+    findings = inspect_manifest(derived, show=False).findings
+    assert findings["unreadable"] == []
+    assert findings["changed"] == derived.strings("path").tolist()
+
+
+def test_a_corrected_race7_takes_the_race_that_was_made_of_it_along(pack, picture, tmp_path):
+    files = {name: picture(number) for number, name in enumerate(("a.jpg", "b.jpg", "c.jpg"))}
+    path, labels, corrections = pack("folder", files), tmp_path / "l.csv", tmp_path / "c.csv"
+    labels.write_text("path,race,race7\na.jpg,,White\nb.jpg,,White\nc.jpg,Indian,White\n")
+    corrections.write_text("path,column,value\na.jpg,race7,Black\nb.jpg,race7,\nc.jpg,race7,Black\n")
+    source = FolderSource(labels, crop="chip")
+    manifest = prepare(source, path, tmp_path / "out", corrections=corrections, show=False).manifest
+    assert manifest.strings("race7").tolist() == ["Black", None, "Black"]
+    assert manifest.strings("race").tolist() == ["Black", None, "Indian"]

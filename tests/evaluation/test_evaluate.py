@@ -11,7 +11,7 @@ from PIL import Image
 from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.evaluation import evaluate as module
-from mien.evaluation.evaluate import CROSSFITTED, calibrate, evaluate_model, judge_model
+from mien.evaluation.evaluate import CROSSFITTED, calibrate, caution, evaluate_model, judge_model
 from mien.evaluation.predictions import Predictions
 from mien.evaluation.worst import by_tag, tags_of, turned_away, worst_rows
 from mien.faces import GENDERS, RACES, Crop, Face
@@ -92,7 +92,9 @@ def judged(manifest: Manifest, estimator: Estimator, split: str) -> dict[str, An
     return metrics
 
 
-def test_other_faces_are_judged_with_the_models_own_calibration(manifest: Manifest, estimator: Estimator) -> None:
+def test_other_faces_are_judged_with_the_models_own_calibration(
+    manifest: Manifest, estimator: Estimator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = judged(manifest, estimator, "test")
     assert plain["about"]["calibration"].startswith("none")
     assert "coverage90" not in plain["age"]
@@ -100,9 +102,48 @@ def test_other_faces_are_judged_with_the_models_own_calibration(manifest: Manife
     result = judged(manifest, estimator, "test")
     assert result["about"]["calibration"] == "fitted on the split 'val' of this manifest"
     assert result["age"]["coverage90"]["n"] == 10
+    assert "caution" not in result["about"]
     everything = judged(manifest, estimator, "all")
-    assert everything["about"]["calibration"] == CROSSFITTED
+    own = "fitted on the split 'val' of this manifest"
+    assert everything["about"]["calibration"] == f"{own}; 48 of these faces are among those that it was fitted on"
+    assert everything["about"]["caution"].startswith("it learnt from some of these faces (data.train=train)")
     assert everything["about"]["faces"] == COUNT - 2
+    # Enough of them are cross-fitted; those that it learnt from never lend them their small errors.
+    monkeypatch.setattr(module, "FEW", 10)
+    metrics, table, _ = judge_model(estimator, manifest, "all", workers=0, resamples=100, show=False)
+    assert metrics["about"]["calibration"] == f"{own}, for the 48 of these faces that it was fitted on {CROSSFITTED}"
+    val = judge_model(estimator, manifest, "val", workers=0, resamples=100, show=False)[1]
+    test = judge_model(estimator, manifest, "test", workers=0, resamples=100, show=False)[1]
+    splits = table.strings("split")
+    for name in ("age", "age_low", "age_high", "gender_p"):
+        np.testing.assert_allclose(table.numbers(name)[splits == "val"], val.numbers(name), rtol=1e-4)
+        np.testing.assert_allclose(table.numbers(name)[splits == "test"], test.numbers(name), rtol=1e-4)
+
+
+def test_faces_that_were_learnt_from_or_that_chose_are_told(manifest: Manifest, estimator: Estimator) -> None:
+    calibrate(estimator, manifest, "val", show=False, workers=0)
+    estimator.settings["splits"] = {"train": "all", "select": "val"}
+    assert "learnt from these faces (data.train=all)" in str(caution(estimator, manifest, "test"))
+    estimator.settings["splits"] = {"train": "train", "select": "val"}
+    assert "learnt from these faces" in str(caution(estimator, manifest, "train"))
+    assert "epoch was chosen on these faces (data.select=val)" in str(caution(estimator, manifest, "val"))
+    assert caution(estimator, manifest, "test") is None
+    assert caution(estimator, manifest.take(np.arange(70)), "val") is None  # nothing tells
+
+
+def test_a_runs_own_record_is_that_of_its_best_weights_on_its_own_faces(manifest: Manifest, tmp_path: Path) -> None:
+    from mien.cli.evaluate import place
+
+    run, path = tmp_path / "run", manifest.path
+    assert path is not None
+    run.mkdir()
+    (run / "config_used.json").write_text(json.dumps({"record": {"manifest": manifest.hash}}))
+    assert place(run, manifest, "best") == run
+    assert place(run, manifest, "last") == run / "evaluation" / "last"
+    other = Manifest(manifest.table.slice(1), manifest.root, manifest.crop, path)
+    assert place(run, other, "best") == run / "evaluation" / path.parent.name
+    assert place(run, other, "x/step-7") == run / "evaluation" / f"{path.parent.name}-step-7"
+    assert place(None, manifest, "best") == path.parent.resolve() / "evaluation"
 
 
 def test_interval_and_missing_labels(manifest: Manifest, estimator: Estimator, tmp_path: Path) -> None:

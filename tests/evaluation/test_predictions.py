@@ -91,25 +91,39 @@ def test_decode_crossfits_only_when_asked() -> None:
     estimator: Any = SimpleNamespace(
         task=lambda name: spy, decode=lambda outputs: {"own": outputs["age"]["number"].numpy()}
     )
-    np.testing.assert_array_equal(decode(estimator, raw, manifest, crossfit=True)["seen"], np.zeros(55))
+    every, none = np.ones(55, bool), np.zeros(55, bool)
+    np.testing.assert_array_equal(decode(estimator, raw, manifest, crossfit=every)["seen"], np.zeros(55))
     fitted = [{number // 2 for number in fit} for fit in spy.fits]
     assert not fitted[0] & fitted[1]
-    np.testing.assert_array_equal(decode(estimator, raw, manifest, crossfit=False)["own"], rows)
+    np.testing.assert_array_equal(decode(estimator, raw, manifest, crossfit=none)["own"], rows)
     assert len(spy.fits) == 2
+    # Of some of the faces: they alone are fitted on and cross-fitted, the model's own serves the others.
+    estimator.decode = lambda outputs: {"seen": np.full(len(outputs["age"]["number"]), 7.0, np.float32)}
+    some = rows < 25
+    found = decode(estimator, raw, manifest, crossfit=some)["seen"]
+    np.testing.assert_array_equal(found, np.where(some, 0.0, 7.0))
+    assert set.union(*spy.fits[2:]) == set(range(5, 25))
 
 
 def test_calibration_is_recognised_by_manifest_and_by_pictures() -> None:
     manifest = faces_of([20.0, 30.0, 40.0, 50.0], ["train", "val", "val", "test"])
     estimator: Any = SimpleNamespace(calibrated_on={})
-    assert not calibrated_on(estimator, manifest, "val")
+    assert not calibrated_on(estimator, manifest, "val").any()
     estimator.calibrated_on = calibration_mark(manifest, "val")
-    assert calibrated_on(estimator, manifest, "val")
-    assert calibrated_on(estimator, manifest, "all")
-    assert not calibrated_on(estimator, manifest, "test")
+    assert calibrated_on(estimator, manifest, "val").all()
+    assert calibrated_on(estimator, manifest, "all").tolist() == [False, True, True, False]
+    assert not calibrated_on(estimator, manifest, "test").any()
     # The same pictures elsewhere: other labels, other split names, another order.
     moved = manifest.take(np.array([2, 1])).with_columns({"split": ["test", "test"], "age_low": [1.0, 2.0]})
     assert moved.hash != manifest.hash
-    assert calibrated_on(estimator, moved, "test")
+    assert calibrated_on(estimator, moved, "test").all()
+    # Some of them, among others.
+    part = manifest.take(np.array([0, 2])).with_columns({"split": ["val", "val"]})
+    assert calibrated_on(estimator, part, "val").tolist() == [False, True]
+    # Marks of earlier versions know the whole split alone.
+    del estimator.calibrated_on["pictures"]
+    assert calibrated_on(estimator, moved, "test").all()
+    assert not calibrated_on(estimator, part, "val").any()
 
 
 def test_the_table_holds_truth_beside_predictions(tmp_path: Path) -> None:
@@ -188,5 +202,5 @@ def test_pictures_that_are_not_known_are_not_the_same() -> None:
         for name in "ab"
     )
     estimator: Any = SimpleNamespace(calibrated_on=calibration_mark(one, "val"))
-    assert calibrated_on(estimator, one, "val")
-    assert not calibrated_on(estimator, other, "val")
+    assert calibrated_on(estimator, one, "val").all()
+    assert not calibrated_on(estimator, other, "val").any()

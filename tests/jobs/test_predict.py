@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -388,3 +390,19 @@ def test_workers_write_the_bytes_of_one_process(tmp_path: Path) -> None:
     kept = {name: facts[name] for name in ("model", "inputs", "parameters")}
     rows = list(Job(tmp_path / "two", "predict", kept, 13).rows())
     assert [row["error"] for row in rows] == [None] * 12 + ["no such file or directory"]
+
+
+def test_links_and_odd_names_are_read_and_other_kinds_are_listed(model: Model, folder: Path, tmp_path: Path) -> None:
+    album = tmp_path / "album"
+    album.mkdir()
+    (album / "more").symlink_to(folder)
+    (album / "round").symlink_to(album)
+    (album / "phone.HEIC").write_bytes(b"ftypheic")
+    odd = os.path.join(os.fsencode(album), b"caf\xe9.png")
+    shutil.copy(next(folder.rglob("*.png")), odd)
+    found = model.predict(album, crops=True)
+    assert len(found) == 11
+    errors = {one.input: one.error for one in found if one.error}
+    assert list(errors) == [str(album / "phone.HEIC")]
+    assert "convert it" in errors[str(album / "phone.HEIC")]
+    assert any(one.input.endswith("caf\\udce9.png") for one in found)

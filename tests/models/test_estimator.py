@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mien.data.align import CHIP
-from mien.models.estimator import ModelSettings, build_estimator, weights_hash
+from mien.models.estimator import Estimator, ModelSettings, build_estimator, start_from, weights_hash
 from mien.tasks.face import TasksSettings
 
 
@@ -40,3 +40,16 @@ def test_estimators_that_answer_differently_have_other_hashes() -> None:
 
     assert hashed() == hashed()
     assert len({hashed(), hashed(mirror=True), hashed(decode="argmax"), hashed(blend=0.3)}) == 4
+
+
+def test_class_weights_are_the_runs_own_wherever_it_starts_from() -> None:
+    def built(**race: object) -> Estimator:
+        tasks = TasksSettings.model_validate({"race": race, "gender": None, "age": None})
+        return build_estimator(ModelSettings(backbone="test_resnet", input_size=32), tasks, CHIP)
+
+    first = built(class_weights=[1, 2, 3, 4, 5], given=[])
+    for weights, expected in (([9.0, 8.0, 7.0, 6.0, 5.0], [9, 8, 7, 6, 5]), (None, [1] * 5)):
+        second = built(class_weights=weights, given=[])
+        assert start_from(second, first) == []
+        assert second.task("race").class_weights.tolist() == expected
+        assert torch.equal(second.task("race").output.weight, first.task("race").output.weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,7 +91,9 @@ def test_networks_of_several_kinds_and_sizes_join_and_come_back_from_their_file(
 
 def test_a_joined_network_learns_on_with_every_weight_at_one_depth() -> None:
     joined = join([made(1), made(2, backbone="test_convnext")])
-    objective = EstimatorObjective(joined, None, EstimatorSettings())  # type: ignore[arg-type]
+    of = {"age": torch.zeros(2, 2), "valence": torch.zeros(2)}
+    labels = {name: of.get(name, torch.zeros(2, dtype=torch.int64)) for name in joined.tasks}
+    objective = EstimatorObjective(joined, SimpleNamespace(labels=labels), EstimatorSettings())  # type: ignore[arg-type]
     named = [name for names in objective.depths("estimator") for name in names]
     assert sorted(named) == sorted(name for name, _ in joined.named_parameters())
     build_optimiser(joined, objective.depths("estimator"), OptimSettings(layer_decay=0.5))

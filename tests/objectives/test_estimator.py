@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from mien.errors import MienError
 from mien.faces import Crop, FaceBatch
 from mien.models.estimator import Estimator, ModelSettings, build_estimator
 from mien.objectives.estimator import GROUP, EstimatorObjective, EstimatorSettings
@@ -23,6 +24,7 @@ class Select:
 
     def __init__(self, batch: FaceBatch) -> None:
         self.batch = batch
+        self.labels = batch.labels
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[FaceBatch]:
         yield self.batch
@@ -171,3 +173,37 @@ def test_validation_names_the_figure_that_chooses() -> None:
     zeroed = made.validate({"estimator": zero})
     assert zeroed["age/mae"] != figures["age/mae"]
     assert all(torch.equal(value, before[name]) for name, value in made.estimator.state_dict().items())
+
+
+def test_the_best_epoch_is_never_chosen_by_a_figure_that_is_not_defined() -> None:
+    assert objective().chooses == ("age/mae", True)
+    assert objective().instead == ""
+    binned = batch()
+    binned.labels["age"] = torch.tensor([[20.0, 29.0], [30.0, 39.0], [NAN, NAN], [60.0, 69.0]])
+    made = EstimatorObjective(estimator(), Select(binned), EstimatorSettings())  # type: ignore[arg-type]
+    assert made.chooses == ("age/inside", False)
+    assert "the labels for age/mae: the best epoch is chosen by age/inside" in made.instead
+    binned.labels["age"] = torch.full((4, 2), NAN)
+    made = EstimatorObjective(estimator(), Select(binned), EstimatorSettings())  # type: ignore[arg-type]
+    assert made.chooses == ("gender/accuracy", False)
+    for figure in ("age/mae", "race/accuracy"):
+        with pytest.raises(MienError, match=rf"objective\.choose {figure}: no face of .*gender/accuracy.* has"):
+            EstimatorObjective(estimator(), Select(binned), EstimatorSettings(choose=figure))  # type: ignore[arg-type]
+    binned.labels["gender"] = torch.full((4,), -1)
+    with pytest.raises(MienError, match=r"no face of data\.select has a label to choose the best epoch by"):
+        EstimatorObjective(estimator(), Select(binned), EstimatorSettings())  # type: ignore[arg-type]
+
+
+def test_faces_without_the_label_do_not_make_a_group_look_good() -> None:
+    def seen(unlabelled: list[int]) -> torch.Tensor:
+        faces = batch()
+        faces.images[:] = faces.images[:1]
+        faces.labels["age"] = torch.tensor([[20.0, 20.0]] * 4)
+        faces.labels["age"][unlabelled] = NAN
+        faces.labels[GROUP] = torch.tensor([0, 1, 1, 1])
+        made = objective(shares=[0.25, 0.75])
+        made.losses("estimator", faces, 0)
+        return made._seen[0] / made._seen[1]
+
+    torch.testing.assert_close(seen([]), seen([2, 3]))
+    assert seen([])[0] == pytest.approx(float(seen([])[1]), rel=1e-5)

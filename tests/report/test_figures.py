@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from mien.faces import AGE_BIN_NAMES
+from mien.metrics.calibration import expected_calibration_error
 from mien.report import figures
 from mien.report.figures.classes import wilson
 from mien.report.figures.dataset import by_bin, short_count, spread_ages
@@ -218,6 +219,18 @@ def test_reliability_error_by_hand():
     # |0.95 - 1| / 2 + |0.55 - 0.4| / 2
     assert "ECE 10.0 %" in text
     assert "n 20" in text
+
+
+def test_reliability_shows_the_error_of_the_tables():
+    """Ten bins would call 0.61 and 0.69 one; as the metrics have it they are two, and 0.6 is of the lower one."""
+    confidence = np.repeat([0.6, 0.61, 0.69], 10)
+    correct = np.repeat([True, True, False], 10)
+    figure = figures.reliability(confidence, correct)
+    expected = float(expected_calibration_error(confidence, correct))
+    assert expected == pytest.approx((0.4 + 0.39 + 0.69) / 3)
+    assert f"ECE {expected * 100:.1f} %" in draw(figure)
+    bars = [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in figure.axes[1].patches]
+    np.testing.assert_allclose(bars, [(8.5 * 100 / 15, 10), (9.5 * 100 / 15, 10), (10.5 * 100 / 15, 10)])
 
 
 def test_reliability_without_faces():

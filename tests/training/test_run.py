@@ -177,6 +177,14 @@ def test_what_cannot_be_trained_is_one_clear_line(drawn: Path, unjudged: Path, t
         train_run(recipe(tmp_path / "unlabelled"), tmp_path / "c", show=False)
 
 
+def test_choosing_on_judged_faces_is_said(drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = train_run(recipe(drawn, "training.epochs=1", "data.select=val"), tmp_path / "run", show=False)
+    assert "data.select=val: the figures on val will flatter" in capsys.readouterr().err
+    assert result is not None
+    assert "chosen on these faces" in result["metrics"]["val"]["about"]["caution"]
+    assert "caution" not in result["metrics"]["test"]["about"]
+
+
 def test_a_folder_with_another_run_is_left_alone(unjudged: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train_run(recipe(unjudged, "training.epochs=1"), run, show=False)

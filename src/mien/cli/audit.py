@@ -35,7 +35,13 @@ def audit(
     severities: Annotated[str, typer.Option(help="Some of 1,2,3,4,5.")] = "1,2,3,4,5",
     limit: Annotated[
         int | None,
-        typer.Option("--limit", "-n", min=1, help="At most so many faces, even over ages, genders and races."),
+        typer.Option(
+            "--limit",
+            "-n",
+            min=1,
+            help="At most so many faces: with --robustness in the proportions of the split, with --ageing even over "
+            "ages, genders and races.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the faces of --limit.")] = 0,
     photos: Annotated[

@@ -29,14 +29,16 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
     """A table on standard output; numbers are right-aligned, None is shown as a dash."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     rows = [list(row) for row in rows]
-    grid = Table(title=title, title_justify="left", title_style="bold")
+    # As text: a name with square brackets in it is no markup.
+    grid = Table(title=None if title is None else Text(title, "bold"), title_justify="left")
     for column, header in enumerate(headers):
         numeric = any(isinstance(row[column], (int, float)) for row in rows)
-        grid.add_column(header, justify="right" if numeric else "left", overflow="fold")
+        grid.add_column(Text(header), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(_cell(value) for value in row))
+        grid.add_row(*(Text(_cell(value)) for value in row))
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)
@@ -68,7 +70,7 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             say(f"mien: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
             raise SystemExit(USER_ERROR) from None
         except KeyboardInterrupt:
-            say("mien: interrupted; the same command goes on where it was (training: add --resume)")
+            say("mien: interrupted; a job goes on where it was with the same command, training with --resume")
             raise SystemExit(130) from None
 
     return run

@@ -18,7 +18,12 @@ def evaluate(
     checkpoint: Annotated[str, typer.Option(help="Of a run: best, last, or a checkpoint's folder.")] = "best",
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Folder; the run, else evaluation/ at the manifest."),
+        typer.Option(
+            "-o",
+            "--out",
+            help="Folder. By default the run, for its best weights on its own faces, or evaluation/FACES in it for "
+            "others; of a shipped model evaluation/ at the manifest.",
+        ),
     ] = None,
     bootstraps: Annotated[int, typer.Option(min=100, help="Resamples behind each interval.")] = 1000,
     batch: Annotated[int, typer.Option(min=1, help="Faces in one pass.")] = 128,
@@ -52,7 +57,7 @@ def evaluate(
     if not allow_relabelled:
         guard_labels(manifest.split(split))
     if out is None:
-        out = run or (manifest.path or Path("faces.parquet")).parent / "evaluation"
+        out = place(run, manifest, checkpoint)
     result = evaluate_model(
         asked.estimator, manifest, split, out, device=asked.device, batch=batch, resamples=bootstraps, grid=grid
     )
@@ -60,10 +65,31 @@ def evaluate(
         print_json(result.metrics)
         return
     print_figures(result.metrics)
+    if "caution" in result.metrics["about"]:
+        say(f"caution: {result.metrics['about']['caution']}")
     unread = len(result.metrics["about"]["rejected"])
     if unread:
         say(f"{unread:,} pictures could not be read; metrics.{split}.json lists them with the reason")
     say(f"report: {result.report}")
+
+
+def place(run: Path | None, manifest: Manifest, checkpoint: str) -> Path:
+    """Where an evaluation goes unless it is said: the run's own record is that of its best weights on its own faces."""
+    import json
+
+    from mien.training.run import CONFIG
+
+    home = (manifest.path or Path("faces.parquet")).resolve().parent
+    if run is None:
+        return home / "evaluation"
+    if not (run / CONFIG).is_file():
+        return run
+    record = json.loads((run / CONFIG).read_text(encoding="utf-8")).get("record") or {}
+    own = record.get("manifest") == manifest.hash
+    if own and checkpoint == "best":
+        return run
+    parts = [*([] if own else [home.name]), *([] if checkpoint == "best" else [Path(checkpoint).name])]
+    return run / "evaluation" / "-".join(parts)
 
 
 def faces_of(faces: Path | None, run: Path | None) -> Manifest:

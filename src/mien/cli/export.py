@@ -55,7 +55,7 @@ def calling(made: Exported) -> str:
             "import numpy, onnxruntime, PIL.Image",
             f'crop = PIL.Image.open("crop.png").convert("RGB").resize(({side}, {side}), PIL.Image.Resampling.BILINEAR)',
             f"{names}{',' * (len(made.outputs) == 1)} = "
-            f'onnxruntime.InferenceSession("{made.path.name}").run(None, {{{given}}})',
+            f"onnxruntime.InferenceSession({str(made.path)!r}).run(None, {{{given}}})",
         ]
     )
 

@@ -138,6 +138,8 @@ def _print_tables(findings: Mapping[str, Any]) -> None:
         table(header, [[name, *(one[key] for key in keys)] for name, one in findings["feelings"].items()])
     duplicates = findings["duplicates"]
     rows: list[list[Any]] = [["unreadable pictures", len(findings["unreadable"])]]
+    if findings["changed"]:
+        rows.append(["pictures that are not those that were prepared", len(findings["changed"])])
     if findings["votes"] is not None:
         rows += [
             ["faces with votes on their expression", findings["votes"]["faces"]],
@@ -165,3 +167,7 @@ def _print_tables(findings: Mapping[str, Any]) -> None:
         say(f"unreadable: {one['path']}: {one['reason']}")
     if len(findings["unreadable"]) > LISTED:
         say(f"unreadable: {len(findings['unreadable']) - LISTED:,} more in inspect.json")
+    for path in findings["changed"][:LISTED]:
+        say(f"changed since it was prepared: {path}")
+    if len(findings["changed"]) > LISTED:
+        say(f"changed since they were prepared: {len(findings['changed']) - LISTED:,} more in inspect.json")

@@ -130,24 +130,39 @@ def _ages(name: str, manifest: Manifest, batch: int, device: str) -> tuple[str, 
     return Path(name).name, ages, stds
 
 
-def _learnt(name: str, estimator: Estimator, manifest: Manifest) -> np.ndarray:
-    """The faces that a model learnt from, (N,) bool: by its run's recipe, else by the manifest it was calibrated on."""
+def _learnt(name: str, estimator: Estimator | None, manifest: Manifest) -> np.ndarray:
+    """The faces that a model, or what it started from, learnt from, (N,) bool: by its run's recipe, else by the
+    manifest it was calibrated on. The `estimator` is loaded where it is needed and not given.
+
+    Raises:
+        MienError: the faces of the run, or the model, are not there.
+    """
     import numpy as np
 
     from mien.cli.console import say
+    from mien.errors import MienError
     from mien.faces import SPLITS
+    from mien.models.checkpoint import load_estimator
     from mien.training.recipe import load_recipe
     from mien.training.run import CONFIG, open_faces
 
+    untold = "{}: nothing tells which faces it learnt from; they are judged, too"
     if (Path(name) / CONFIG).is_file():
         recipe = load_recipe(Path(name) / CONFIG)
         learnt = open_faces(recipe).split(recipe.data.train)
         key = "sha256" if manifest.has("sha256") and learnt.has("sha256") else "path"
         seen = set(learnt.strings(key).tolist()) - {None}
-        return np.array([value in seen for value in manifest.strings(key)])
-    if estimator.calibrated_on.get("manifest") == manifest.hash:
+        found = np.array([value in seen for value in manifest.strings(key)])
+        if init := recipe.model.init:
+            try:
+                found |= _learnt(init, None, manifest)
+            except MienError:  # it has moved, or its faces have; the run itself is whole and can judge
+                say(untold.format(init))
+        return found
+    known = estimator if estimator is not None else load_estimator(name)
+    if known.calibrated_on.get("manifest") == manifest.hash:
         return manifest.codes("split") == SPLITS.index("train")
-    say(f"{name}: nothing tells which faces it learnt from; it judges them all")
+    say(untold.format(name))
     return np.zeros(len(manifest), dtype=bool)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 #: Rows gathered before they are written to a file.
 CHUNK = 1024
-#: Failures that are listed one by one.
-LISTED = 10
+#: Failures that are listed one by one, and rows of a job's table that are shown.
+LISTED, SHOWN = 10, 100
 
 
 def predict(
@@ -96,7 +96,7 @@ def predict(
         raise MienError("--workers, --patience, --engine and --address are those of a job; name its folder with -o")
     items = expand(list(_with_standard_input(inputs)))
     asked = load(model, device)
-    wanted = [name.strip() for name in tasks.split(",") if name.strip()] if tasks is not None else None
+    wanted = None if tasks is None else names_of(tasks)
     asking = asked.asking(items, crops, detector, max_width, wanted, landmarks, landmarker)
     tally = Tally()
     with ExitStack() as stack:
@@ -115,20 +115,34 @@ def predict(
         elif json:
             found = list(rows)
             summary = {"model": asked.name, "pictures": len(items), **tally.numbers(), "predictions": found}
-        elif output is not None and not sys.stdout.isatty():
-            for _ in rows:  # the shards are the result
-                pass
+        elif output is not None:  # the shards are the result
+            shown = list(islice(rows, SHOWN if sys.stdout.isatty() else 0))
+            more = sum(1 for _ in rows)
         else:
-            shown = list(rows)
+            shown, more = list(rows), 0
     # Printed when the progress bar is gone.
     if json:
         print_json(summary)
     elif parquet is None and not csv and (output is None or sys.stdout.isatty()):
         _print_table(shown)
+        if more:
+            say(f"{more:,} more rows in {output}")
     for place in (parquet, output, draw):
         if place is not None:
             say(f"written: {place}")
     tally.report()
+
+
+def names_of(tasks: str) -> list[str]:
+    """The names in `--tasks`.
+
+    Raises:
+        MienError: there is none.
+    """
+    names = [name.strip() for name in tasks.split(",") if name.strip()]
+    if not names:
+        raise MienError(f"--tasks {tasks!r} names none; give some with commas, such as age,gender, or leave it out")
+    return names
 
 
 class Tally:

@@ -37,8 +37,9 @@ def prepare(
         int | None, typer.Option(help="Side in pixels of faces that are cut (200; ferplus 42) or drawn (112).")
     ] = None,
     margin: Annotated[
-        float, typer.Option(help="What is kept around faces that are cut or drawn, as a share of the crop's side.")
-    ] = 0.0,
+        float | None,
+        typer.Option(help="What is kept around faces that are cut or drawn, as a share of the crop's side (0)."),
+    ] = None,
     align: Annotated[
         bool | None,
         typer.Option("--align/--no-align", help="Cut faces to the canonical crop; by default all that are not in it."),
@@ -66,6 +67,8 @@ def prepare(
     Pictures stay where they are, except those that are cut, matched or drawn. What cannot be read, and what --quality
     refuses, is listed in rejected.csv.
     """
+    from shlex import quote
+
     from mien.cli.console import print_json, say
     from mien.data.matching import Matching
     from mien.data.prepare import prepare as make
@@ -120,7 +123,7 @@ def prepare(
         print_json(facts)
         return
     _print(facts)
-    say(f"Wrote {prepared.file}. Next: mien inspect {out}")
+    say(f"Wrote {prepared.file}. Next: mien inspect {quote(str(out))}")
 
 
 def _print(facts: dict[str, Any]) -> None:

@@ -93,7 +93,7 @@ def render(
         output = Path("renders") / (Path(inputs[0]).stem or "faces")
     job = question.job(output, items, who)
     sheet = write_grid(job) if grid else None
-    found = Found(output)
+    found = Found(output, rows=[] if json else None)
     for row in job.rows():
         found.count(row)
     beyond = [age for age in asked if not renderer.ages[0] <= age <= renderer.ages[1]]
@@ -114,19 +114,20 @@ def render(
 class Found:
     """What became of the pictures, counted while the rows of a job go by."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rows: list[dict[str, Any]] | None = None) -> None:
         self.folder = folder
+        self.rows = rows  # of a million faces they would fill the memory: kept only where they are printed
         self.faces = self.unaligned = 0
         self.without: list[str] = []
         self.failed: list[str] = []
         self.strips: list[Path] = []
-        self.rows: list[dict[str, Any]] = []
 
     def count(self, row: dict[str, Any]) -> None:
         from mien.jobs.prediction import NO_FACE
 
         digest = row["sha256"]
-        self.rows.append(row | {"sha256": None if digest is None else digest.hex()})
+        if self.rows is not None:
+            self.rows.append(row | {"sha256": None if digest is None else digest.hex()})
         if row["error"] == NO_FACE:
             self.without.append(row["input"])
         elif row["error"] is not None:

@@ -206,7 +206,7 @@ def require_view(have: Crop, want: Crop, what: str) -> None:
     if have.template == want.template:
         way = "prepare them again from the original photos with this margin"
     elif have.template in ("photo", "box", *WINDOWS):
-        way = "cut them with: mien prepare SOURCE PATH --align -o FACES"
+        way = "cut them with: mien prepare SOURCE PATH --align -o FACES (--landmarks where they come without points)"
     else:
         way = "prepare them again from the original photos with --align"
     raise MienError(f"{what} holds faces cropped as {describe(have)}, but {describe(want)} is wanted; {way}")

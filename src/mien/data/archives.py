@@ -10,6 +10,7 @@ import tempfile
 import threading
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import IO, Protocol
 
@@ -17,12 +18,15 @@ from mien.errors import MienError, PictureError
 
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
 ARCHIVE_ENDINGS = (".zip", *TAR_ENDINGS)
+#: Why a file is refused whose name no table can hold.
+NO_TEXT = "its name is no UTF-8 text; rename it"
 
 
 class Tree(Protocol):
     """A folder or an archive.
 
-    `refused` maps names that lead outside (absolute, or with `..`) or that cannot be read to the reason.
+    `refused` maps names that lead outside (absolute, or with `..`) or that cannot be read to the reason; of a folder
+    it is known when its names are.
     """
 
     path: Path
@@ -85,20 +89,52 @@ def is_litter(name: str) -> bool:
     return name.startswith("__MACOSX/") or name.rsplit("/", 1)[-1].startswith("._")
 
 
+def walk(path: str | Path, refused: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
+    """Each folder from `path` down, by name, and the names of its files, sorted.
+
+    Links to folders are followed, and each folder is met once, whatever links lead to it. One that cannot be read is
+    added to `refused`, with the reason.
+    """
+
+    def unread(error: OSError) -> None:
+        refused[printable(str(error.filename))] = f"the folder cannot be read: {error.strerror}"
+
+    met = {os.path.realpath(path)}
+    for where, folders, names in os.walk(path, followlinks=True, onerror=unread):
+        # Sorting and leaving out in place decide where os.walk goes on.
+        for folder in sorted(folders):
+            place = os.path.join(where, folder)
+            real = os.path.realpath(place)
+            if real in met:
+                folders.remove(folder)
+            met.add(real)
+        folders.sort()
+        yield where, sorted(names)
+
+
+def printable(name: str) -> str:
+    """A file's name; bytes that are no UTF-8, which Python keeps as lone surrogates, as their escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 class Folder:
-    """A folder, read in place. Links to folders are not followed."""
+    """A folder, read in place."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.refused: dict[str, str] = {}
 
     def names(self) -> list[str]:
-        found = (
-            os.path.relpath(os.path.join(where, name), self.path).replace(os.sep, "/")
-            for where, _, names in os.walk(self.path)
-            for name in names
-        )
-        return sorted(name for name in found if not is_litter(name))
+        missed: dict[str, str] = {}
+        found = [
+            self._relative(os.path.join(where, name)) for where, names in walk(self.path, missed) for name in names
+        ]
+        self.refused = {self._relative(place): reason for place, reason in missed.items()}
+        self.refused |= {printable(name): NO_TEXT for name in found if name != printable(name)}
+        return sorted(name for name in found if name == printable(name) and not is_litter(name))
+
+    def _relative(self, place: str) -> str:
+        return os.path.relpath(place, self.path).replace(os.sep, "/")
 
     def read(self, name: str) -> bytes:
         if leads_outside(name):
@@ -128,6 +164,9 @@ class _Members:
         name = raw.replace("\\", "/")
         if leads_outside(name):
             self.refused[name] = "its name leads outside the archive"
+            return None
+        if name != printable(name):
+            self.refused[printable(name)] = NO_TEXT
             return None
         return None if is_litter(name) else name.removeprefix("./")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mien.data.duplicates import Duplicates, DuplicateSettings, find_duplicates, read_thumbnails
+from mien.data.duplicates import Duplicates, DuplicateSettings, Thumbnails, find_duplicates, read_thumbnails
 from mien.data.manifest import Manifest
 from mien.faces import AGE_BIN_NAMES, AGE_BINS, EXPRESSIONS, SPLITS, VOCABULARIES
 from mien.tasks.imbalance import age_histogram
@@ -47,6 +47,7 @@ def inspect_manifest(
         "feelings": {name: spread(manifest.numbers(name)) for name in FEELINGS if manifest.has(name)},
         "votes": votes(manifest),
         "landmarks": landmarks(manifest),
+        "changed": [paths[row] for row in _changed(manifest, thumbnails)],
         "unreadable": [
             {"path": paths[row], "archive": archives[row], "reason": reason}
             for row, reason in thumbnails.failed.items()
@@ -59,6 +60,16 @@ def inspect_manifest(
         findings["duplicates"], conflicts = _about_duplicates(found, labels, paths)
         findings["duplicates"]["settings"] = settings.model_dump()
     return Inspection(findings, conflicts)
+
+
+def _changed(manifest: Manifest, thumbnails: Thumbnails) -> list[int]:
+    """The rows whose picture is not the one that was prepared, by the sha256 of its bytes."""
+    if not manifest.has("sha256"):
+        return []
+    known = enumerate(zip(manifest.strings("sha256"), thumbnails.hashes, strict=True))
+    return [
+        row for row, (was, now) in known if was is not None and row not in thumbnails.failed and was != now.tobytes()
+    ]
 
 
 def spread(values: np.ndarray) -> Findings:

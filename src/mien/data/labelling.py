@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +10,64 @@ import numpy as np
 
 from mien.data.sources.base import Rejected, word
 from mien.data.sources.folder import Finder
-from mien.data.sources.tables import Row, read_table
+from mien.data.sources.tables import Row, Rows, read_table
 from mien.errors import MienError, unknown
-from mien.faces import SPLITS, VOCABULARIES, Face
+from mien.faces import RACE_OF_RACE7, SPLITS, VOCABULARIES, Face
 
 #: What `--corrections` may set: `age` is an exact one.
 CORRECTABLE = ("age", "age_low", "age_high", *VOCABULARIES, "valence", "arousal")
 
 
-def correct(faces: list[Face], file: str | Path) -> list[Rejected]:
-    """Set labels from a table with the columns path, column, value; an empty value takes the label away.
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A user's tables, None where there is none: `splits` with the columns file, split and, where known,
+    duplicate_group; `corrections` with path, column and value."""
+
+    splits: Rows | None = None
+    corrections: Rows | None = None
+
+    @classmethod
+    def read(cls, splits: str | Path | None = None, corrections: str | Path | None = None) -> Tables:
+        """Read both, before hours of work hang on them.
+
+        Raises:
+            MienError: a table or a column is not there, a word that is no split, a column that is no label.
+        """
+        given, corrected = (None if file is None else read_table(file) for file in (splits, corrections))
+        if given is not None:
+            given.need("file", "split")
+            for row in given:
+                if str(row.get("split") or "") not in SPLITS:
+                    raise unknown("split", str(row.get("split") or ""), SPLITS, row.place)
+                _group(row)
+        if corrected is not None:
+            corrected.need("path", "column", "value")
+            for row in corrected:
+                column, value = str(row.get("column") or ""), row.get("value")
+                if column not in CORRECTABLE:
+                    raise unknown("column", column, CORRECTABLE, row.place)
+                try:  # an age is looked at with the other end of its interval
+                    new: Any = word(column, value) if column in VOCABULARIES else _number(column, value)
+                    if not column.startswith("age"):
+                        Face(row.place, **{column: new})
+                except MienError as error:
+                    raise MienError(f"{row.place}: {str(error).removeprefix(f'{row.place}: ')}") from None
+        return cls(given, corrected)
+
+
+def correct(faces: list[Face], rows: Rows) -> list[Rejected]:
+    """Set labels from the rows of `Tables.corrections`; an empty value takes the label away.
 
     The provenance of what it sets is "corrected". Returns the rows whose path names no face.
 
     Raises:
-        MienError: a column that is no label, or a value outside its range, by line.
+        MienError: a value outside its range, by line.
     """
-    rows = read_table(file)
-    rows.need("path", "column", "value")
     find, place = _finder(faces, rows.rows, "path")
     unmatched = []
     ages: dict[int, tuple[Row, tuple[float, float] | None]] = {}
     for row in rows:
         path, column = str(row.get("path") or ""), str(row.get("column") or "")
-        if column not in CORRECTABLE:
-            raise unknown("column", column, CORRECTABLE, row.place)
         name = find(path)
         if name is None:
             unmatched.append(Rejected(path, f"{row.place}: no such face"))
@@ -58,24 +91,19 @@ def correct(faces: list[Face], file: str | Path) -> list[Rejected]:
     return unmatched
 
 
-def given_splits(faces: list[Face], file: str | Path) -> tuple[np.ndarray, list[Rejected]]:
-    """Set splits from a table with the columns file, split and, where known, duplicate_group.
+def given_splits(faces: list[Face], rows: Rows) -> tuple[np.ndarray, list[Rejected]]:
+    """Set splits from the rows of `Tables.splits`.
 
     Returns the groups, (N,) int64, -1 for none, and what does not match: rows or faces without the other.
 
     Raises:
-        MienError: a word that is no split, a group that is no whole number, or no face at all is named.
+        MienError: one face is named in two ways, or no face at all is named.
     """
-    rows = read_table(file)
-    rows.need("file", "split")
     find, place = _finder(faces, rows.rows, "file")
     groups = np.full(len(faces), -1, dtype=np.int64)
     unmatched, named = [], set()
     for row in rows:
-        split = str(row.get("split") or "")
-        if split not in SPLITS:
-            raise unknown("split", split, SPLITS, row.place)
-        path = str(row.get("file") or "")
+        split, path = str(row.get("split") or ""), str(row.get("file") or "")
         name = find(path)
         if name is None:
             unmatched.append(Rejected(path, f"{row.place}: no such face"))
@@ -135,4 +163,6 @@ def _moved(age: tuple[float, float] | None, column: str, value: Any) -> tuple[fl
 def _corrected(face: Face, label: str, value: Any) -> Face:
     if label == "expression":  # the raters' votes would outvote the correction
         face = replace(face, expression_votes=None)
+    if label == "race7" and face.extra.get("race_from") == "race7":  # what was made of it follows
+        face = replace(face, race=RACE_OF_RACE7.get(value))
     return replace(face, **{label: value}, extra={**face.extra, f"{label}_from": "corrected"})

@@ -63,7 +63,7 @@ class Manifest:
             raise MienError(f"{file} is no Parquet file or is damaged: {' '.join(str(error).split())}") from None
         about = about_manifest(table.schema, file)
         if root is None:
-            root = file.parent / about["root"]
+            root = root_of(about, file.parent)
         table = check(table.replace_schema_metadata(None), file.name)
         return cls(table, Path(root), Crop.from_dict(about["crop"]), file)
 
@@ -123,7 +123,8 @@ class Manifest:
     def save(self, path: str | Path) -> Path:
         """Write the manifest, whole, to a Parquet file, or as `faces.parquet` in a folder; returns the file.
 
-        Pictures in or under the manifest's own folder are named relative to it: the folder may be moved.
+        Pictures in or under the manifest's own folder are named relative to it: the folder may be moved; others may
+        be moved together with it.
         """
         path = Path(path)
         file = path if path.suffix == ".parquet" else path / FILE
@@ -305,7 +306,7 @@ class Manifest:
                 raise MienError(
                     f"{first.path or 'one manifest'} is cropped as {first.crop.to_dict()}, "
                     f"{other.path or 'another'} as {other.crop.to_dict()}; bring both to one crop with "
-                    "`mien prepare SOURCE PATH -o FACES --align`"
+                    "`mien prepare SOURCE PATH -o FACES --align` (--landmarks where they come without points)"
                 )
         roots = [manifest.root.resolve() for manifest in manifests]
         root = shared_root(roots)
@@ -349,12 +350,29 @@ def content_hash(count: int, parts: Callable[[Sequence[str]], Iterable[Manifest]
 def metadata(root: Path, crop: Crop, folder: Path) -> dict[bytes, bytes]:
     """The metadata of the schema of a manifest's file in `folder`; `about_manifest` reads it back.
 
-    Pictures in or under `folder` are named relative to it: it may be moved.
+    Pictures in or under `folder` are named relative to it: it may be moved. Others are named both ways: where the one
+    place is gone, the other counts, so that pictures and manifest may be moved together.
     """
     folder, root = folder.resolve(), root.resolve()
-    inside = os.path.relpath(root, folder) if root.is_relative_to(folder) else str(root)
-    about = {"version": VERSION, "crop": crop.to_dict(), "root": Path(inside).as_posix()}
+    about = {"version": VERSION, "crop": crop.to_dict(), "root": root.as_posix()}
+    try:
+        beside = Path(os.path.relpath(root, folder)).as_posix()
+    except ValueError:  # on another drive of Windows
+        beside = None
+    if root.is_relative_to(folder):
+        about["root"] = beside
+    elif beside is not None:
+        about["beside"] = beside
     return {KEY: json.dumps(about, sort_keys=True).encode()}
+
+
+def root_of(about: Mapping[str, Any], folder: Path) -> Path:
+    """Where the pictures of a manifest in `folder` are, by its own entry (see `about_manifest`)."""
+    root = folder / about["root"]
+    beside = about.get("beside")
+    if beside is not None and not root.exists() and (folder / str(beside)).exists():
+        return folder / str(beside)
+    return root
 
 
 def about_manifest(schema: pa.Schema, file: Path) -> dict[str, Any]:

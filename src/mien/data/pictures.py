@@ -17,7 +17,11 @@ from PIL import Image, UnidentifiedImageError
 from mien.data.archives import Folder, Tree, leads_outside, open_archive
 from mien.errors import MienError, PictureError
 
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif")
+JPEG_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".jfi")
+PICTURE_ENDINGS = (*JPEG_ENDINGS, ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif")
+#: Pictures too, which mien does not read: they are listed, lest they be missed in silence.
+OTHER_ENDINGS = (".heic", ".heif", ".jxl", ".jp2", ".j2k", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf")
+OTHER = "a kind of picture that mien does not read; convert it to JPEG or PNG"
 #: Neither a face nor a mistake: nothing can be seen below this side.
 MIN_SIDE = 8
 MAX_PIXELS = 100_000_000
@@ -79,6 +83,11 @@ class Pictures:
 def is_picture(name: str) -> bool:
     """Whether a file's ending is that of a picture, upper or lower case."""
     return name.lower().endswith(PICTURE_ENDINGS)
+
+
+def is_other_picture(name: str) -> bool:
+    """Whether a file's ending is that of a picture which mien does not read."""
+    return name.lower().endswith(OTHER_ENDINGS)
 
 
 def sha256(data: bytes) -> bytes:

@@ -20,8 +20,8 @@ import numpy as np
 from mien.data.align import CHIP, WINDOWS
 from mien.data.archives import is_compressed_tar, open_tree
 from mien.data.duplicates import Thumbnails, find_duplicates
-from mien.data.labelling import correct, given_splits
-from mien.data.manifest import Manifest
+from mien.data.labelling import Tables, correct, given_splits
+from mien.data.manifest import FILE, Manifest
 from mien.data.matching import Matching, common
 from mien.data.pictures import MIN_SIDE, Pictures
 from mien.data.quality import QualityFilter
@@ -104,7 +104,7 @@ def prepare(
     corrections: str | Path | None = None,
     seed: int = 0,
     size: int | None = None,
-    margin: float = CHIP.margin,
+    margin: float | None = None,
     align: bool | None = None,
     check: Check | None = None,
     locate: Locate | None = None,
@@ -128,8 +128,11 @@ def prepare(
             `corrections`, or a source that draws its faces and `matching`.
     """
     path, out = Path(path), Path(out)
-    items, made, total = _items(source, path)
-    cut = _cut(source, items, made, size or source.cut_size, margin, align, locate is not None)
+    if out.suffix.lower() == ".parquet":
+        raise MienError(f"-o {out}: names a folder, in which {FILE} is written; leave the ending out")
+    tables = Tables.read(splits, corrections)
+    items, made, total = _items(source, path, out)
+    cut = _cut(source, items, made, size, margin, align, locate is not None)
     if check is not None and not any(isinstance(item, Face) and item.landmarks is not None for item in items):
         raise MienError(f"--check-landmarks: source {source.name} gives no landmarks to check here; leave it out")
     if made and matching is not None:
@@ -156,7 +159,7 @@ def prepare(
         try:
             _require_faces(gathered, source, path)
             crop = cut or source.crop
-            manifest, unmatched = _manifest(gathered, root, crop, made, splits, corrections, seed, show)
+            manifest, unmatched = _manifest(gathered, root, crop, made, tables, seed, show)
             with whole(out / REJECTED) as beside:
                 _write(beside, gathered.rejected)
                 if gathered.poor:
@@ -180,55 +183,72 @@ def _manifest(
     root: Path,
     crop: Crop,
     made: bool,
-    splits: str | Path | None,
-    corrections: str | Path | None,
+    tables: Tables,
     seed: int,
     show: bool,
 ) -> tuple[Manifest, list[Rejected]]:
     """The manifest with corrections, groups and splits, and the names that matched no face."""
     faces = gathered.faces
-    unmatched = correct(faces, corrections) if corrections is not None else []
+    unmatched = correct(faces, tables.corrections) if tables.corrections is not None else []
     groups = combine_groups(_persons(faces))
-    if splits is not None:
-        given, missed = given_splits(faces, splits)
+    if tables.splits is not None:
+        given, missed = given_splits(faces, tables.splits)
         groups = combine_groups(groups, given)
         unmatched += missed
     elif not made:  # drawn persons are known by name, and look more alike than real ones
         groups = combine_groups(groups, _near_identical(gathered, show))
     crop = _measured(crop, gathered.sizes)
     manifest = Manifest.from_faces(faces, root, crop, sha256=gathered.hashes, sizes=gathered.sizes, groups=groups)
-    if splits is None:
+    if tables.splits is None:
         manifest = manifest.with_columns({"split": split_rest(manifest, groups, seed)})
     return manifest, unmatched
 
 
-def _items(source: Source, path: Path) -> tuple[Iterable[Item], bool, int | None]:
+def _items(source: Source, path: Path, out: Path) -> tuple[Iterable[Item], bool, int | None]:
     """What the source yields, whether it makes its pictures, and how many there are.
 
-    Pictures in memory are taken one by one; what is read from disk is listed first, which is quick.
+    Pictures in memory are taken one by one; what is read from disk is listed first, which is quick. What lies in `out`
+    below `path` is refused: pages and figures of an earlier manifest are no faces.
     """
     stream: Iterator[Item] = iter(source.faces(path))
     head = list(islice(stream, 1))
     if head and isinstance(head[0], Made):
         return chain(head, stream), True, getattr(source, "count", None)
     items = [*head, *stream]
+    here, there = path.resolve(), out.resolve()
+    if there != here and there.is_relative_to(here):
+        own = f"{there.relative_to(here).as_posix()}/"
+        for place, item in enumerate(items):
+            if isinstance(item, Face) and item.path.startswith(own):
+                items[place] = Rejected(item.path, f"it lies in {out}, which -o writes")
     return items, False, len(items)
 
 
 def _cut(
-    source: Source, items: Iterable[Item], made: bool, size: int, margin: float, align: bool | None, located: bool
+    source: Source,
+    items: Iterable[Item],
+    made: bool,
+    size: int | None,
+    margin: float | None,
+    align: bool | None,
+    located: bool,
 ) -> Crop | None:
     """The crop to which pictures are to be cut, None where they stay as they are."""
-    if made or align is False:
-        if align:
-            raise MienError(f"--align: source {source.name} makes its faces cut already; leave it out")
+    if made:
+        if align or located:
+            flag = "--align" if align else "--landmarks"
+            raise MienError(f"{flag}: source {source.name} makes its faces cut and with points already; leave it out")
         return None
     points = located or any(isinstance(item, Face) and item.landmarks is not None for item in items)
     own = source.crop.template in WINDOWS
     if align and not points and not own:
-        raise MienError(f"--align: no face of source {source.name} has points to align it by; leave it out")
-    if not (points or own) or not (align or own or source.crop.template == "photo"):
+        raise MienError(f"--align: no face of source {source.name} has points to align it by; --landmarks finds them")
+    if align is False or not (points or own) or not (align or own or source.crop.template == "photo"):
+        for flag, value in (("--size", size), ("--margin", margin)):
+            if value is not None:
+                raise MienError(f"{flag} {value:g}: no face of source {source.name} is cut here; leave it out")
         return None
+    size, margin = size or source.cut_size, CHIP.margin if margin is None else margin
     if size < MIN_SIDE:
         raise MienError(f"--size {size}: a crop has at least {MIN_SIDE} px")
     if not 0 <= margin <= 1:
@@ -352,8 +372,10 @@ def _measured(crop: Crop, sizes: list[tuple[int, int]]) -> Crop:
 
 
 def _free_name(out: Path) -> str:
-    names = chain(["pictures.zip"], (f"pictures-{number}.zip" for number in range(2, 1_000_000)))
-    return next(name for name in names if not (out / name).exists())
+    """A name that no archive here had before it: another manifest that was made of this one may still name that."""
+    told = [re.fullmatch(r"pictures(?:-(\d+))?\.zip", file.name) for file in out.glob("pictures*.zip")]
+    last = max((int(found[1] or 1) for found in told if found is not None), default=0)
+    return f"pictures-{last + 1}.zip" if last else "pictures.zip"
 
 
 def _tidy(out: Path, keep: set[Path | None]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mien.data.manifest import FILE, ROWS, Manifest, about_manifest, content_hash, metadata
+from mien.data.manifest import FILE, ROWS, Manifest, about_manifest, content_hash, metadata, root_of
 from mien.data.pictures import Pictures
 from mien.data.schema import LISTS, check
 from mien.errors import MienError
@@ -35,7 +35,7 @@ class Slices:
             Manifest.open(path)  # says what ails it
             raise
         about = about_manifest(schema, self.path)
-        self.root = Path(root if root is not None else self.path.parent / about["root"])
+        self.root = Path(root if root is not None else root_of(about, self.path.parent))
         self.crop = Crop.from_dict(about["crop"])
         self._names = schema.names
         self._file: pq.ParquetFile | None = None

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 CROSSFITTED = "cross-fitted: on one half of these faces, judged on the other, and the other way round"
 UNCALIBRATED = "none: the model carries nothing fitted on held-out faces"
-#: The split that the training counts are of.
-TRAINING = "train"
+#: Faces that a model was calibrated on, among others, that are too few to be cross-fitted.
+FEW = 100
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def judge_model(
 
     `raw` holds the network's outputs for this very split where they are known already (`calibrate` gives them).
 
-    What decoding needs is cross-fitted when the model's own was fitted on these very faces.
+    What decoding needs is cross-fitted for those faces that the model's own was fitted on.
     `metrics["about"]` says what was judged and how.
 
     Raises:
@@ -142,17 +142,20 @@ def judge_model(
     part = manifest.split(split)
     if raw is None:
         raw = _predict(estimator, part, device=device, batch=batch, workers=workers, show=show)
-    crossfit = calibrated_on(estimator, manifest, split)
+    crossfit, calibration = _crossfit(estimator, manifest, split, raw.rows)
     columns = decode(estimator, raw, part, crossfit)
     paths = part.strings("path")
     about: dict[str, Any] = {
         "model": estimator.name,
         "manifest": manifest.hash,
         "split": split,
-        "calibration": CROSSFITTED if crossfit else _calibration(estimator, manifest),
+        "calibration": calibration,
         "faces": len(raw.rows),
         "rejected": [{"path": paths[row], "reason": reason} for row, reason in sorted(raw.rejected.items())],
     }
+    wrong = caution(estimator, manifest, split)
+    if wrong is not None:
+        about["caution"] = wrong
     everywhere = np.arange(len(manifest)) if split == "all" else _rows(manifest, split)
     predictions = predictions_table(manifest, everywhere[raw.rows], columns, about)
     about |= {"resamples": resamples, "groups": len(np.unique(predictions.groups()))}
@@ -191,9 +194,24 @@ def _predict(
     )
 
 
+def _crossfit(estimator: Estimator, manifest: Manifest, split: str, rows: np.ndarray) -> tuple[np.ndarray, str]:
+    """Which of the faces `rows` of a split are to be cross-fitted, (n,) bool, and how the figures are calibrated."""
+    fitted = calibrated_on(estimator, manifest, split)[rows]
+    count = int(fitted.sum())
+    if fitted.all():
+        return fitted, CROSSFITTED
+    told = _calibration(estimator, manifest)
+    if not count:
+        return fitted, told
+    if count < FEW:
+        return np.zeros_like(fitted), f"{told}; {count:,} of these faces are among those that it was fitted on"
+    return fitted, f"{told}, for the {count:,} of these faces that it was fitted on {CROSSFITTED}"
+
+
 def training_counts(estimator: Estimator, manifest: Manifest) -> dict[str, dict[str, int]]:
     """How many training faces each group has; {} unless the model is known to come from this manifest."""
-    rows = _rows(manifest, TRAINING)
+    learnt = splits_of(estimator)[0]
+    rows = np.arange(len(manifest)) if learnt == "all" else _rows(manifest, learnt)
     if estimator.calibrated_on.get("manifest") != manifest.hash or not len(rows):
         return {}
     faces = manifest.take(rows)
@@ -201,6 +219,25 @@ def training_counts(estimator: Estimator, manifest: Manifest) -> dict[str, dict[
         faces.numbers("age_low"), faces.numbers("age_high"), faces.codes("gender"), faces.codes("race")
     )
     return groups.counts(found)
+
+
+def splits_of(estimator: Estimator) -> tuple[str, str]:
+    """The splits that an estimator learnt from, and that chose its best epoch."""
+    told = estimator.settings.get("splits") or {}
+    return str(told.get("train", "train")), str(told.get("select", "select"))
+
+
+def caution(estimator: Estimator, manifest: Manifest, split: str) -> str | None:
+    """What is wrong with judging `estimator` on a split of the manifest that it comes from; None: nothing."""
+    if estimator.calibrated_on.get("manifest") != manifest.hash:
+        return None
+    learnt, chose = splits_of(estimator)
+    if "all" in (learnt, split) or learnt == split:
+        some = "some of " if learnt != "all" and split == "all" else ""
+        return f"it learnt from {some}these faces (data.train={learnt}): its errors on them say nothing of others"
+    if chose in ("all", split):
+        return f"its best epoch was chosen on these faces (data.select={chose}): its errors on others are larger"
+    return None
 
 
 def _rows(manifest: Manifest, split: str) -> np.ndarray:

@@ -92,6 +92,7 @@ def write_report(
         "Model": about["model"],
         "Faces": f"{about['faces']:,} of split {about['split']!r}, {about['groups']:,} independent groups",
         "Not readable": len(about["rejected"]),
+        **({"Caution": about["caution"]} if "caution" in about else {}),
         "Calibration": about["calibration"],
         "Intervals": f"95 %, bootstrap of {about['resamples']:,} resamples by group",
         "Manifest": about["manifest"],

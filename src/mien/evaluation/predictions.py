@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 
 from mien.errors import MienError
 from mien.evaluation.groups import Partition, partitions
-from mien.faces import GENDERS, RACES, VOCABULARIES, VOTES
+from mien.faces import GENDERS, RACES, SPLITS, VOCABULARIES, VOTES
 from mien.files import whole
 from mien.progress import Progress
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Key of the JSON in the table's schema metadata.
 FACTS = b"mien"
+#: Bytes of a picture's sha256 by which it is known among those that an estimator was calibrated on.
+MARK = 6
 #: Columns that every predictions table has.
 REQUIRED = ("path", "sha256", "group")
 
@@ -214,22 +217,36 @@ def fit_states(estimator: Estimator, raw: Raw, manifest: Manifest) -> dict[str, 
 
 
 def calibration_mark(manifest: Manifest, split: str) -> dict[str, str]:
-    """What `estimator.calibrated_on` says when its states were fitted on `split` of `manifest`."""
-    return {"manifest": manifest.hash, "split": split, "faces": _faces_digest(manifest.split(split)) or ""}
+    """What `estimator.calibrated_on` says when its states were fitted on `split` of `manifest`: `pictures` are the
+    first `MARK` bytes of the sha256 of each, in base64."""
+    part = manifest.split(split)
+    known = b"".join(sorted(value[:MARK] for value in part.strings("sha256") if value is not None))
+    return {
+        "manifest": manifest.hash,
+        "split": split,
+        "faces": _faces_digest(part) or "",
+        "pictures": base64.b64encode(known).decode(),
+    }
 
 
-def calibrated_on(estimator: Estimator, manifest: Manifest, split: str) -> bool:
-    """Whether the states of `estimator` were fitted on faces of this split.
+def calibrated_on(estimator: Estimator, manifest: Manifest, split: str) -> np.ndarray:
+    """On which faces of this split, (N,) bool, the states of `estimator` were fitted.
 
-    So it is when the pictures are the same ones, or the split is that split of the same manifest or holds it.
+    They are known by their pictures; where these are not, the split counts if it is of the same manifest.
     """
-    mark = estimator.calibrated_on
+    mark, part = estimator.calibrated_on, manifest.split(split)
+    fitted = np.zeros(len(part), dtype=bool)
     if not mark:
-        return False
-    if mark.get("manifest") == manifest.hash and split in ("all", mark.get("split")):
-        return True
-    digest = _faces_digest(manifest.split(split))
-    return digest is not None and mark.get("faces") == digest
+        return fitted
+    if mark.get("manifest") == manifest.hash and mark.get("split") in SPLITS:
+        fitted |= part.codes("split") == SPLITS.index(mark["split"])
+    elif mark.get("pictures"):
+        whole = base64.b64decode(mark["pictures"])
+        pictures = {whole[start : start + MARK] for start in range(0, len(whole), MARK)}
+        fitted |= np.array([value is not None and value[:MARK] in pictures for value in part.strings("sha256")])
+    elif (digest := _faces_digest(part)) is not None:
+        fitted |= mark.get("faces") == digest
+    return fitted
 
 
 def _faces_digest(manifest: Manifest) -> str | None:
@@ -240,20 +257,29 @@ def _faces_digest(manifest: Manifest) -> str | None:
     return hashlib.sha256(b"".join(pictures)).hexdigest()
 
 
-def decode(estimator: Estimator, raw: Raw, manifest: Manifest, crossfit: bool) -> dict[str, np.ndarray]:
+def decode(estimator: Estimator, raw: Raw, manifest: Manifest, crossfit: np.ndarray) -> dict[str, np.ndarray]:
     """The decoded columns, (n,) each, of the faces `raw.rows` of `manifest`.
 
-    With `crossfit`, what decoding needs is fitted on one half of these faces and used on the other, and the
-    other way round; copies and pictures of one person are in the same half. Else the estimator's own states
-    are used.
+    For those faces that `crossfit`, (n,) bool, marks, what decoding needs is fitted on one half of them and used on the
+    other, and the other way round; copies and pictures of one person are in the same half. For the others the
+    estimator's own states are used.
     """
-    if not crossfit:
+    import torch
+
+    if not crossfit.any():
         return estimator.decode(raw.outputs)
-    half = halves(manifest.groups()[raw.rows])
-    columns: dict[str, np.ndarray] = {}
+    mine = np.flatnonzero(crossfit)
+    half = halves(manifest.groups()[raw.rows[mine]])
+    columns = {} if crossfit.all() else estimator.decode(raw.outputs)
     for name, outputs in raw.outputs.items():
         task = estimator.task(name)
-        columns |= crossfitted(task, outputs, task_labels(task, manifest, raw.rows), half)
+        chosen = {key: value[torch.from_numpy(mine)] for key, value in outputs.items()}
+        found = crossfitted(task, chosen, task_labels(task, manifest, raw.rows[mine]), half)
+        for column, values in found.items():
+            if column in columns:
+                columns[column][mine] = values
+            elif crossfit.all():
+                columns[column] = values
     return columns
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from mien.data.archives import printable, walk
 from mien.data.manifest import FILE, Manifest
-from mien.data.pictures import Pictures, decode, from_pillow, is_picture
+from mien.data.pictures import OTHER, Pictures, decode, from_pillow, is_other_picture, is_picture
 from mien.data.slices import Slices
 from mien.errors import MienError, PictureError
 
@@ -32,7 +33,7 @@ CHUNK = 4096
 @dataclass(slots=True)
 class Item:
     """One picture to look at; `cropped`: it is a face crop, whatever the caller says of the others. `landmarks` is
-    (68, 2) in pixels of the stored picture, where they are known.
+    (68, 2) in pixels of the stored picture, where they are known; `fault` is why it cannot be read, where that is.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Item:
     image: Any = None
     cropped: bool = False
     landmarks: np.ndarray | None = None
+    fault: str | None = None
 
     def read(self, side: int | None = None) -> np.ndarray:
         """The picture as (3, H, W) uint8 RGB; `side` as in `decode`.
@@ -61,6 +63,8 @@ class Item:
         """
         if self.pictures is not None:
             return self.pictures.read(self.path, self.archive)
+        if self.fault is not None:
+            raise PictureError(self.fault)
         try:
             return Path(self.path).read_bytes()
         except OSError as error:
@@ -164,7 +168,8 @@ class Items(Sequence[Item]):
 
 
 def expand(given: Given | Iterable[Given]) -> Items:
-    """All pictures of `given`, in its order; a folder's (searched to its bottom) and a glob's sorted by name.
+    """All pictures of `given`, in its order; a folder's (searched to its bottom, links to folders too) and a glob's
+    sorted by name. What looks like a picture that mien does not read, or a folder that may not be read, stays in.
 
     A Parquet file, or a folder that holds `faces.parquet`, is a manifest. A path that does not exist stays
     in, and is reported when its turn comes.
@@ -213,25 +218,32 @@ def _from_path(given: str | Path) -> Sequence[Item]:
     if path.is_dir():
         if (path / FILE).is_file():
             return ManifestItems(Slices(path))
+        refused: dict[str, str] = {}
         files = [
             os.path.join(folder, file)
-            for folder, folders, names in os.walk(path)
-            # Sorting in place decides the order in which os.walk goes down.
-            if folders.sort() is None
-            for file in sorted(names)
-            if is_picture(file) and not file.startswith(".")
+            for folder, names in walk(path, refused)
+            for file in names
+            if _looked_at(file) and not file.startswith(".")
         ]
         if not files:
-            raise MienError(f"{text}: no picture in this folder")
-        return [Item(file, file) for file in files]
+            raise MienError("; ".join([f"{text}: no picture in this folder", *map(": ".join, refused.items())]))
+        return [*map(_item, files), *(Item(place, fault=reason) for place, reason in refused.items())]
     if path.suffix.lower() == ".parquet":
         return ManifestItems(Slices(path))
     if glob.has_magic(text) and not path.exists():
-        files = sorted(file for file in glob.glob(text, recursive=True) if is_picture(file))
+        files = sorted(file for file in glob.glob(text, recursive=True) if _looked_at(file))
         if not files:
             raise MienError(f"{text}: no picture matches")
-        return [Item(file, file) for file in files]
-    return [Item(text, text)]
+        return [_item(file) for file in files]
+    return [_item(text)]
+
+
+def _item(file: str) -> Item:
+    return Item(printable(file), file, fault=OTHER if is_other_picture(file) else None)
+
+
+def _looked_at(file: str) -> bool:
+    return is_picture(file) or is_other_picture(file)
 
 
 def _checked(image: np.ndarray, name: str) -> np.ndarray:

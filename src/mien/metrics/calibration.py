@@ -7,6 +7,9 @@ from scipy.special import betaincinv
 
 from mien.metrics.weighted import mean
 
+#: Bins of confidence, of equal width on [0, 1].
+BINS = 15
+
 
 def coverage(true: np.ndarray, low: np.ndarray, high: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """The share of faces with low <= true <= high."""
@@ -27,16 +30,21 @@ def upper_bound(hits: int, n: int, alpha: float = 0.05) -> float:
     return 1.0 if hits >= n else float(betaincinv(hits + 1, n - hits, 1 - alpha))
 
 
+def confidence_bin(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """(N,) int64 number of the bin of each `confidence` in [0, 1]; a bin is open below and closed above."""
+    index = np.ceil(np.asarray(confidence, dtype=np.float64) * bins) - 1
+    return np.clip(index, 0, bins - 1).astype(np.int64)
+
+
 def expected_calibration_error(
-    confidence: np.ndarray, correct: np.ndarray, weights: np.ndarray | None = None, bins: int = 15
+    confidence: np.ndarray, correct: np.ndarray, weights: np.ndarray | None = None, bins: int = BINS
 ) -> np.ndarray:
     """ECE (Guo et al. 2017): the mean gap between confidence and accuracy over `bins` bins of equal width on
     [0, 1].
 
     `confidence` (N,) in [0, 1] is the probability of the class named; `correct` (N,) bool says whether it was
-    right. A bin is open below and closed above; a gap weighs as its bin's share of the faces.
+    right. The bins are those of `confidence_bin`; a gap weighs as its bin's share of the faces.
     """
-    index = np.clip(np.ceil(np.asarray(confidence, dtype=np.float64) * bins) - 1, 0, bins - 1)
-    member = index[:, None] == np.arange(bins)[None, :]
+    member = confidence_bin(confidence, bins)[:, None] == np.arange(bins)[None, :]
     gap = np.asarray(confidence, dtype=np.float64) - np.asarray(correct, dtype=np.float64)
     return np.abs(mean(member * gap[:, None], weights)).sum(axis=-1)

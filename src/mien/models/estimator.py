@@ -185,10 +185,15 @@ def build_estimator(model: ModelSettings, tasks: TasksSettings, crop: Crop, load
 def start_from(estimator: Estimator, other: Estimator) -> list[str]:
     """Copy the weights of `other` where name and shape agree, and return the names that did not find a match.
 
+    Class weights stay: they are settings of the one run, nothing that was learnt.
+
     Raises:
         MienError: the two have different backbones.
     """
-    own, given = estimator.state_dict(), other.state_dict()
+    own, given = (
+        {key: value for key, value in one.state_dict().items() if not key.endswith(".class_weights")}
+        for one in (estimator, other)
+    )
     fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
     backbone = [key for key in own if key.startswith("backbone.") and key not in fitting]
     if backbone:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from mien.errors import unknown
+from mien.errors import MienError, unknown
 from mien.faces import FaceBatch
 from mien.metrics.age import cumulative_scores
 from mien.metrics.agreement import confusion
@@ -50,7 +51,8 @@ class EstimatorSettings(BaseModel):
     harden_steps: int = Field(default=1, ge=1, description="steps of the search for that change; each costs a pass")
     choose: str | None = Field(
         default=None,
-        description="figure on `select` that picks the best epoch; age/mae, expression/accuracy, or the first task's",
+        description="figure on `select` that picks the best epoch; age/mae (age/inside of age bins), "
+        "expression/accuracy, or the first task's",
     )
 
 
@@ -81,10 +83,10 @@ class EstimatorObjective(Objective):
         self._judged: dict[str, tuple[dict[str, np.ndarray], Tensor]] = {}
         names = list(estimator.tasks)
         self.leading = next((name for name in ("age", "expression") if name in names), names[0])
-        figure = settings.choose or f"{self.leading}/{_first_figure(estimator.task(self.leading))}"
-        if settings.choose and settings.choose not in (known := self._figures()):
-            raise unknown("figure", settings.choose, known, "objective.choose")
-        self.chooses = (figure, not figure.endswith(("accuracy", "f1", "ccc")))
+        #: What is to be said of the figure that chooses, where it is not the one that was to be expected.
+        self.instead = ""
+        figure = self._choosing()
+        self.chooses = (figure, not figure.endswith(("accuracy", "f1", "ccc", "inside")))
         self._shares = None if group_shares is None else torch.as_tensor(group_shares, dtype=torch.float32)
         groups = 0 if self._shares is None else len(self._shares)
         self._q = torch.full((groups,), 1 / max(groups, 1))
@@ -166,7 +168,8 @@ class EstimatorObjective(Objective):
             for term, weight in task.loss_weights().items():
                 if term in found:
                     self._seen[0, group] += weight * found[term][0].float().cpu()
-            self._seen[1, group] += int(faces.sum())
+            # As each term counts them: faces without this label would make the group's loss small.
+            self._seen[1, group] += int(task.labelled(batch.labels[self.leading][faces]).sum())
 
     def after_step(self, reduce: Reduce) -> None:
         if self._shares is None:
@@ -201,9 +204,38 @@ class EstimatorObjective(Objective):
             figures.update({f"{name}/{metric}": value for metric, value in task.metrics(columns, encoded).items()})
         return figures
 
-    def _figures(self) -> list[str]:
-        """The names of what `validate` finds: the figures of one answer for all faces of `select`."""
-        estimator, names = self.estimator, []
+    def _choosing(self) -> str:
+        """The figure that picks the best epoch: one that the labels of `select` define.
+
+        Raises:
+            MienError: the recipe's is no figure, or not defined; or none is.
+        """
+        named, known = self.settings.choose, self._figures()
+        if named is not None:
+            if named not in known:
+                raise unknown("figure", named, known, "objective.choose")
+            if not math.isfinite(known[named]):
+                defined = ", ".join(figure for figure, value in known.items() if math.isfinite(value))
+                raise MienError(
+                    f"objective.choose {named}: no face of data.select has the labels for it; {defined} has"
+                )
+            return named
+        names = sorted(self.estimator.tasks, key=lambda name: name != self.leading)
+        first = [f"{name}/{figure}" for name in names for figure in _first_figures(self.estimator.task(name))]
+        figure = next((figure for figure in first if math.isfinite(known[figure])), None)
+        if figure is None:
+            raise MienError(
+                f"no face of data.select has a label to choose the best epoch by ({', '.join(first)}); label some, or "
+                "name another split"
+            )
+        if figure != first[0]:
+            self.instead = f"no face of data.select has the labels for {first[0]}: the best epoch is chosen by {figure}"
+        return figure
+
+    def _figures(self) -> dict[str, float]:
+        """What `validate` would find of one answer for all faces of `select`; NaN where the labels do not define it."""
+        estimator = self.estimator
+        found: dict[str, float] = {}
         with torch.inference_mode():
             estimator.eval()
             device = next(estimator.parameters()).device
@@ -214,8 +246,9 @@ class EstimatorObjective(Objective):
             same = {
                 key: value.float().cpu().expand(len(labels), *value.shape[1:]) for key, value in outputs[name].items()
             }
-            names += [f"{name}/{metric}" for metric in task.metrics(task.decode(same, {}), labels)]
-        return names
+            told = task.metrics(task.decode(same, {}), labels)
+            found |= {f"{name}/{metric}": value for metric, value in told.items()}
+        return found
 
     def figures(self) -> dict[str, Any]:
         """Cumulative scores of exact ages, and a confusion matrix of each task with classes, on `select`."""
@@ -249,8 +282,8 @@ class EstimatorObjective(Objective):
         self._seen = torch.zeros_like(self._seen)
 
 
-def _first_figure(task: Task) -> str:
-    """The figure of `Task.metrics` that chooses where a recipe names none."""
+def _first_figures(task: Task) -> tuple[str, ...]:
+    """The figures of `Task.metrics` that choose where a recipe names none, the first that is defined."""
     if isinstance(task, AgeTask):
-        return "mae"
-    return "accuracy" if isinstance(task, CategoricalTask) else "ccc"
+        return ("mae", "inside")
+    return ("accuracy",) if isinstance(task, CategoricalTask) else ("ccc",)

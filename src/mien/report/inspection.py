@@ -40,8 +40,8 @@ def inspection_page(
     Args:
         findings: what `data/inspection.py` found; parts may be missing or None: `{"faces", "counts": {label:
             {word: n, "missing": n}}, "age", "imbalance": {label: {"ratio", "classes": {word: {"count",
-            "share", "weight"}}}}, "unreadable": [{"path", "reason"}], "duplicates": {"groups", "faces",
-            "identical", "conflicting", "disagreements", "across_splits": [{"paths", "splits"}]}}`.
+            "share", "weight"}}}}, "unreadable": [{"path", "reason"}], "changed": [path], "duplicates":
+            {"groups", "faces", "identical", "conflicting", "disagreements", "across_splits": [{"paths", "splits"}]}}`.
         figures: `dataset_analysis` and others, in the order of the page.
         conflicts: a row of pictures for each group of the same picture whose labels disagree, worst first.
         facts: what was inspected: faces, root, crop, date ...; shown as it is.
@@ -69,6 +69,9 @@ def inspection_page(
     if unreadable:
         page.heading("Pictures that cannot be read")
         _list(page, ("picture", "reason"), [(face["path"], face["reason"]) for face in unreadable])
+    if findings.get("changed"):
+        page.heading("Pictures that are not those that were prepared")
+        _list(page, ("picture",), [(path,) for path in findings["changed"]])
     page.heading("How to read this page")
     page.facts(DEFINITIONS)
     return page.html()
@@ -107,6 +110,11 @@ def _summary(findings: Findings, duplicates: Findings, unreadable: Sequence[Any]
         )
     if unreadable:
         found.append(f"Pictures that cannot be read: **{count(len(unreadable))}**. Training and judging skip them.")
+    if findings.get("changed"):
+        found.append(
+            f"Pictures that are not those that were prepared: **{count(len(findings['changed']))}**. Their labels may "
+            "be another face's; prepare them again."
+        )
     return found
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mien.errors import unknown
 from mien.faces import AGE_BINS, MAX_AGE, MIN_AGE, age_bin
+from mien.metrics import age
 from mien.tasks import grid
 from mien.tasks.base import Outputs, State, Task, TaskSettings
 from mien.tasks.calibrate import conformal_half_width, fit_blend, fit_conformal, fit_temperature
@@ -215,19 +216,21 @@ class AgeTask(Task):
 
     def metrics(self, columns: Mapping[str, np.ndarray], labels: Tensor) -> dict[str, float]:
         """Of exact ages: `mae`, `macro_mae` (mean over the age bins that have faces), `bias`; with two heads
-        `mae_ordinal` and `mae_regression`."""
+        `mae_ordinal` and `mae_regression`. Of age bins: `inside`, the share of the ages told that lie in them."""
         low, high = labels.cpu().double().numpy().T
-        exact = low == high
+        exact, binned = low == high, low < high
+        within = age.inside(low[binned], high[binned], columns["age"][binned]) if binned.any() else np.nan
+        inside = {"inside": float(within)}
         figures = {"mae": "age", "mae_ordinal": "age_ordinal", "mae_regression": "age_regression"}
         present = {figure: column for figure, column in figures.items() if column in columns}
         if not exact.any():
-            return dict.fromkeys([*present, "macro_mae", "bias"], float("nan"))
+            return dict.fromkeys([*present, "macro_mae", "bias"], float("nan")) | inside
         truth = low[exact]
         error = columns["age"][exact].astype(np.float64) - truth
         bins = age_bin(truth)
         per_bin = [np.abs(error[bins == b]).mean() for b in range(len(AGE_BINS)) if (bins == b).any()]
         found = {name: float(np.abs(columns[column][exact] - truth).mean()) for name, column in present.items()}
-        return found | {"macro_mae": float(np.mean(per_bin)), "bias": float(error.mean())}
+        return found | {"macro_mae": float(np.mean(per_bin)), "bias": float(error.mean())} | inside
 
     def _expected(self, logits: Tensor) -> Tensor:
         """Mean of the distributions, (B,) years."""

@@ -127,6 +127,8 @@ def assemble(
     estimator.name = recipe.name
     # A robustness audit tells families of corruptions that it was shown from those that it was not.
     estimator.settings["augment"] = recipe.augment.model_dump(mode="json")
+    # An evaluation tells which faces it is not to be judged on.
+    estimator.settings["splits"] = {"train": recipe.data.train, "select": recipe.data.select}
     if recipe.model.init:
         other = load_estimator(recipe.model.init)
         require_view(manifest.crop, other.crop, "the manifest")
@@ -156,6 +158,14 @@ def assemble(
         estimator.backbone.unfold(next(loader.epoch()).images)
     judge = FaceLoader(select, encode(estimator, select), estimator.input_size, 128, workers=min(workers, 1))
     objective = EstimatorObjective(estimator, judge, recipe.objective, recipe.model.freeze_backbone, shares)
+    told = [objective.instead] if objective.instead else []
+    for key, split in estimator.settings["splits"].items():
+        if split in ("all", *JUDGED):
+            told.append(
+                f"data.{key}={split}: the figures on {'val and test' if split == 'all' else split} will flatter"
+            )
+    if accelerator.is_main_process and told:
+        _say("\n".join(told))
     return estimator, objective, loader
 
 

@@ -188,3 +188,27 @@ def test_votes_from_a_manifest_of_ones_own(pack, tmp_path):
     assert one.expression_votes.tolist() == votes
     assert one.expression == "Surprise"
     assert other.expression_votes is None
+
+
+def test_accents_and_leading_folders_do_not_hide_a_picture(pack, tmp_path):
+    files = {"train/Ren\u00e9.jpg": b"", "train/1.jpg": b"", "val/1.jpg": b""}
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,age\ntrain/Rene\u0301.jpg,5\nmyset/train/1.jpg,6\nmyset/val/1.jpg,7\n", encoding="utf-8")
+    faces, rejected = read(pack("folder", files), labels)
+    assert not rejected
+    assert {name: face.age for name, face in faces.items()} == {
+        "train/Ren\u00e9.jpg": (5, 5),
+        "train/1.jpg": (6, 6),
+        "val/1.jpg": (7, 7),
+    }
+    # Two different paths that would share one picture name none.
+    labels.write_text("path,age\none/train/1.jpg,6\ntwo/train/1.jpg,7\n")
+    faces, rejected = read(pack("folder", files), labels)
+    assert not faces
+    assert rejected["one/train/1.jpg"] == "labels.csv line 2: no such picture"
+
+
+def test_pictures_that_are_not_read_are_listed(pack):
+    faces, rejected = read(pack("folder", {**FILES, "a/phone.HEIC": b"", "a/again.jfif": b""}))
+    assert "a/again.jfif" in faces
+    assert rejected == {"a/phone.HEIC": "a kind of picture that mien does not read; convert it to JPEG or PNG"}

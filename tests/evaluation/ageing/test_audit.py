@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 import mien.evaluation.ageing.audit
 from mien.data.drawing.face import draw
 from mien.data.manifest import Manifest
+from mien.data.renders import FILE as RENDERS
+from mien.data.renders import open_renders, renders_schema
 from mien.data.sources.drawn import sample
 from mien.errors import MienError
 from mien.evaluation.ageing.audit import METRICS, PAGE, audit_ageing, named
@@ -204,6 +207,55 @@ def test_renders_made_before_are_judged_as_the_renderer_is(manifest: Manifest, j
     assert "own_psnr" not in old["summary"]
     with pytest.raises(MienError, match=r"not one face of .* is rendered at all of 20, 41"):
         stored.available(manifest, np.array([20.0, 41.0]))
+
+
+def test_pictures_of_renders_that_were_replaced_are_judged_anew(
+    manifest: Manifest, judges: Judges, tmp_path: Path
+) -> None:
+    some = manifest.split("val").take(np.arange(6)).save(tmp_path / "some")
+    options: dict[str, Any] = {"count": 6, "side": 32, "resamples": 100, "show": False}
+    judged, hashes = [], set()
+    # Folders of one name whose tables tell of no model, as where pictures came from elsewhere.
+    for place, off in (("a", 0.0), ("b", 20.0)):
+        folder = tmp_path / place / "renders"
+        question = rendering(Redder(off=off), expand([str(some)]), AGES)  # type: ignore[arg-type]
+        question.job(folder, expand([str(some)]), show=False)
+        table, about, _ = open_renders(folder)
+        about = {name: value for name, value in about.items() if name not in ("kind", "model")}
+        pq.write_table(table.cast(renders_schema(about)), folder / RENDERS)
+        for _ in range(2):
+            stored = Stored(folder)
+            found = audit_ageing([stored], judges, manifest, "val", tmp_path, AGES, **options)
+            judged.append(found["renderers"][stored.name]["summary"]["mae"]["value"])
+            hashes.add(stored.hash)
+    assert len(hashes) == 2  # nothing changed: nothing is judged anew
+    assert judged[0] == judged[1] != judged[2] == judged[3]
+    assert judged[2] == pytest.approx(20, abs=3)
+    # One folder, other pictures under the old names.
+    for picture in (tmp_path / "a").rglob("*.png"):
+        picture.write_bytes((tmp_path / "b" / picture.relative_to(tmp_path / "a")).read_bytes())
+    again = Stored(tmp_path / "a" / "renders")
+    found = audit_ageing([again], judges, manifest, "val", tmp_path, AGES, **options)
+    assert found["renderers"][again.name]["summary"]["mae"]["value"] == judged[2]
+
+
+def test_strips_are_of_the_faces_beside_them(
+    manifest: Manifest, judges: Judges, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another seed shows other faces, though the same ones are judged; a copy's render is the face itself."""
+    shown: list[tuple[list[int], np.ndarray]] = []
+
+    def page(_: Any, faces: Faces, passes: Any, strips: np.ndarray, path: Path) -> None:
+        pictures = np.concatenate([batch.images.numpy() for batch in faces.loader().epoch()])
+        shown.append((strips.tolist(), pictures))
+        made = passes["copy of the input"]["strips"]
+        np.testing.assert_array_equal(made, np.repeat(pictures[strips][:, None], len(AGES), axis=1))
+
+    monkeypatch.setattr(mien.evaluation.ageing.audit, "write_page", page)
+    for seed in (0, 1):
+        audit(manifest, judges, tmp_path, Redder(), count=1000, seed=seed)
+    assert shown[0][0] != shown[1][0]
+    np.testing.assert_array_equal(shown[0][1], shown[1][1])
 
 
 def test_without_persons_or_identity_what_is_missing_is_said(manifest: Manifest, tmp_path: Path) -> None:

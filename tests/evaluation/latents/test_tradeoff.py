@@ -168,6 +168,6 @@ def test_real_pairs_of_a_person_are_judged_as_shifts_are(drawn: Path) -> None:
     assert 0 < kept < 1
     # They stand below the vectors, where there are any.
     told = with_real_pairs({"routes": {"copy": {}}, "same_person": found})
-    assert list(told)[0] == "copy"
+    assert next(iter(told)) == "copy"
     assert told[f"real pictures, 20 to 40 years apart ({len(pairs):,} pairs of {found['persons']:,} persons)"] is found
     assert with_real_pairs({"routes": {"copy": {}}, "same_person": {"n": 0}}) == {"copy": {}}

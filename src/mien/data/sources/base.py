@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mien.data.archives import Tree, open_tree
-from mien.data.pictures import is_picture
+from mien.data.pictures import OTHER, is_other_picture, is_picture
 from mien.data.sources.tables import Row, read_csv
 from mien.errors import MienError
 from mien.faces import EXPRESSIONS, RACE_OF_RACE7, VOCABULARIES, Crop, Face
@@ -70,7 +70,8 @@ class Source(ABC):
         path = Path(path)
         tree = open_tree(path)
         inside = path.is_dir()
-        for name, reason in tree.refused.items():
+        others = [name for name in tree.names() if is_other_picture(name)]
+        for name, reason in (*tree.refused.items(), *((name, OTHER) for name in others)):
             yield Rejected(name, reason)
         for item in self.read(tree, path if inside else path.parent):
             if isinstance(item, Face):

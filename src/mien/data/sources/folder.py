@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -71,28 +72,35 @@ class FolderSource(Source):
 
 
 class Finder:
-    """Finds a picture by the path a file of labels gives: in any case, either separator, or by the file's name alone.
+    """Finds a picture by the path a file of labels gives: in any case, either separator and either form of accents,
+    with folders before it that lead to the data, or by the file's name alone.
 
-    The name alone decides only where one picture has it, no other of the `asked` paths names that picture fully, and no
-    two different ones are left to share it: `train/1.jpg` says nothing of `val/1.jpg`.
+    Less than the whole path decides only where one picture has it, no other of the `asked` paths names that picture
+    fully, and no two different ones are left to share it: `train/1.jpg` says nothing of `val/1.jpg`.
     """
 
     def __init__(self, names: list[str], asked: Iterable[str]) -> None:
         self._exact = set(names)
         self._folded = index_by(names, _fold)
-        count = Counter(last_part(name).casefold() for name in names)
-        lone = (name for name in names if count[last_part(name).casefold()] == 1)
-        self._last = index_by(lone, lambda name: last_part(name).casefold())
+        count = Counter(last_part(name) for name in self._folded)
+        lone = {last_part(folded): name for folded, name in self._folded.items() if count[last_part(folded)] == 1}
         wanted = {_fold(path) for path in asked}
         sure = {self._folded[path] for path in wanted if path in self._folded}
-        left = Counter(last_part(path).casefold() for path in wanted if path not in self._folded)
-        self._last = {last: name for last, name in self._last.items() if name not in sure and left[last] == 1}
+        left = [path for path in wanted if path not in self._folded]
+        ends = Counter(end for path in left for end in _ends(path) if end in self._folded)
+        self._end = {end: self._folded[end] for end, n in ends.items() if n == 1 and self._folded[end] not in sure}
+        lasts = Counter(map(last_part, left))
+        self._last = {last: name for last, name in lone.items() if name not in sure and lasts[last] == 1}
 
     def __call__(self, path: str) -> str | None:
         """The picture's own name, or None."""
         if path in self._exact:
             return path
-        return self._folded.get(_fold(path)) or self._last.get(last_part(path).casefold())
+        folded = _fold(path)
+        if folded in self._folded:
+            return self._folded[folded]
+        longest = next((self._end[end] for end in _ends(folded) if end in self._end), None)
+        return longest or self._last.get(last_part(folded))
 
 
 def face_of(name: str, row: Row) -> Face:
@@ -160,4 +168,11 @@ def _check_columns(rows: Rows) -> None:
 
 
 def _fold(path: str) -> str:
-    return path.replace("\\", "/").removeprefix("./").casefold()
+    # macOS takes accents apart (NFD) in the names of files, nobody does in tables.
+    return unicodedata.normalize("NFC", path.replace("\\", "/").removeprefix("./")).casefold()
+
+
+def _ends(path: str) -> Iterator[str]:
+    """A path without its first folder, without its first two, and so on to the file's name, which is left out."""
+    parts = path.split("/")
+    yield from ("/".join(parts[start:]) for start in range(1, len(parts) - 1))

@@ -24,7 +24,7 @@ class Morph2(Source):
 
     Subject, gender and age stand in the name; the index has its own age and gender, which count where they differ.
     The index's splits put one person on several sides: they stay in the column `usage`, and `mien prepare` splits by
-    person. The pictures are cut like `chip` only roughly: `--align --landmarker` brings them to it.
+    person. The pictures are cut like `chip` only roughly: `--landmarks` brings them to it.
     """
 
     name: ClassVar[str] = "morph2"
@@ -39,7 +39,11 @@ class Morph2(Source):
         return any(NAME.fullmatch(stem(name)) for name in names)
 
     def read(self, tree: Tree, beside: Path) -> Iterator[Face | Rejected]:
-        pictures = index_by(pictures_of(tree), stem)
+        names = pictures_of(tree)
+        pictures = index_by(names, stem)
+        for name in names:
+            if pictures[stem(name)] != name:
+                yield Rejected(name, f"of the same name as {pictures[stem(name)]}")
         index: dict[str, tuple[Row, str]] = {}
         for file in tree.names():
             if not INDEX.fullmatch(last_part(file)):

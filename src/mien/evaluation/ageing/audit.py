@@ -92,13 +92,13 @@ def audit_ageing(
     seen = kept(folder / "given.npz", about | {"faces": sample.hash}, lambda: look_at(sample, side, judges, device))
     rows, rejected = seen.pop("row"), {str(row): str(why) for row, why in seen.pop("rejected")}
     faces = Faces(sample.take(rows), side, seen, rejected)
-    facts = about | {"faces": faces.manifest.hash, "ages": asked.tolist(), "strips": STRIPS}
+    strips = balanced(faces.manifest, STRIPS, seed)
+    facts = about | {"faces": faces.manifest.hash, "ages": asked.tolist(), "strips": strips.tolist()}
     boot = Bootstrap(faces.manifest.groups(), resamples, seed)
 
     notes = list(remarks)
     truth, teaching = _truth(faces, notes), _teaching(manifest, split, others)
     everyone = named([*shown, *_trivial(faces, teaching, asked, limits, folder, device, notes)])
-    strips = balanced(faces.manifest, STRIPS, seed)
     passes = {}
     for name, one in everyone.items():
         told = facts | {"renderer": one.hash, "truth": truth is not None}

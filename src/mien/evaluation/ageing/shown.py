@@ -117,12 +117,14 @@ class Stored:
         table, about, self.folder = open_renders(path)
         model = about.get("model") or {}
         self.name, self.crop = str(model.get("name") or Path(path).name), Crop.from_dict(about["crop"])
-        self.hash = str(model.get("sha256") or self.name)
         self._places = {
             (row["sha256"], round(row["age"], 3)): row["picture"]
             for row in table.select(["sha256", "age", "picture"]).to_pylist()
             if row["picture"] is not None
         }
+        # Judges' answers are kept by this hash: pictures may be replaced, and two folders be of one model or of none.
+        files = [(*key, picture, _stamp(self.folder / picture)) for key, picture in self._places.items()]
+        self.hash = fingerprint(nn.Identity(), {"model": model, "pictures": files})
 
     def check(self, manifest: Manifest) -> None:
         """See `Shown.check`."""
@@ -160,6 +162,15 @@ class Stored:
     def cost(self, image: Tensor) -> dict[str, float | None]:
         """Nothing was rendered here."""
         return {"ms": None, "mib": None}
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What tells a picture from one that replaces it, unread: there may be thousands. None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def is_renders(path: str | Path) -> bool:

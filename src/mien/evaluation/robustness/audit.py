@@ -62,7 +62,7 @@ def audit_robustness(
     Args:
         baseline: another model, audited on the same faces; corruption errors are against it.
         corruptions: names of `TABLE`; all by default (of photos, all but those of crops).
-        limit: at most so many faces, drawn evenly over ages, genders and races by `seed`.
+        limit: at most so many faces, drawn by `seed` in the split's proportions of ages, genders and races.
         detector: finds the faces, where the pictures are whole photos.
 
     Raises:
@@ -121,8 +121,8 @@ def training_augment(estimator: Estimator) -> AugmentSettings | None:
 
 
 def stratified(manifest: Manifest, limit: int, seed: int) -> np.ndarray:
-    """At most `limit` rows, rising, drawn by `seed` so that every stratum of age, gender, race and expression has its
-    share."""
+    """At most `limit` rows, rising, drawn by `seed` so that every stratum of age, gender, race and expression has the
+    share that it has of all: a mean over them stays an unbiased one over all."""
     from mien.faces import age_bin
 
     if limit < 1:

@@ -106,7 +106,7 @@ def run_passes(
     steps = [(cell, folder / "cells" / f"{cell[0]}-{cell[1]}.parquet") for cell in (MIRRORED, *cells)]
     with Progress(len(part) * (len(steps) + 1), "faces", label, show) as progress:
         if passes is None:
-            crossfit = calibrated_on(estimator, manifest, split)
+            crossfit = bool(calibrated_on(estimator, manifest, split).any())
             passes = _clean_pass(folder, runner, crossfit, facts, progress)
         else:
             progress.skip(len(part))

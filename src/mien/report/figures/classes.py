@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from mien.metrics import ranking
+from mien.metrics import calibration, ranking
 from mien.report.style import (
     BLUE,
     DENSITY,
@@ -95,12 +95,11 @@ def class_curves(true: np.ndarray, scores: np.ndarray, classes: Sequence[str], t
 
 
 @styled
-def reliability(confidence: np.ndarray, correct: np.ndarray, title: str = "", bins: int = 10) -> Figure:
+def reliability(confidence: np.ndarray, correct: np.ndarray, title: str = "") -> Figure:
     """How often a prediction is right, by the probability it was given.
 
-    `confidence` is (N,) the probability of the predicted class, NaN where there is none; `correct` is (N,)
-    bool.
-    Points carry Wilson's 95 % intervals; ECE is the mean distance of the two over faces (Guo et al., 2017).
+    `confidence` is (N,) the probability of the predicted class, NaN where there is none; `correct` is (N,) bool.
+    Points carry Wilson's 95 % intervals; bins and ECE are those of `metrics.calibration`.
     """
     confidence = np.asarray(confidence, dtype=np.float64)
     known = np.isfinite(confidence)
@@ -114,8 +113,8 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, title: str = "", bi
         return figure
     panel(upper, title, y="right (%)")
     panel(lower, "", "probability given (%)", "faces", grid="y")
-    place = np.clip((confidence * bins).astype(np.int64), 0, bins - 1)
-    gap = 0.0
+    bins, place = calibration.BINS, calibration.confidence_bin(confidence)
+    error = float(calibration.expected_calibration_error(confidence, right))
     upper.plot([0, 100], [0, 100], color=INK, lw=1, label="as promised")
     for number in range(bins):
         inside = place == number
@@ -123,7 +122,6 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, title: str = "", bi
         if not n:
             continue
         mean, share = confidence[inside].mean(), right[inside].mean()
-        gap += n / len(confidence) * abs(mean - share)
         low, high = wilson(share, n)
         upper.plot([mean * 100] * 2, [low * 100, high * 100], color=BLUE, lw=2)
         upper.plot([mean * 100], [share * 100], "o", color=BLUE, ms=5)
@@ -131,7 +129,7 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, title: str = "", bi
     upper.set_ylim(0, 102)
     upper.set_xlim(0, 101)
     upper.legend(loc="upper left")
-    note(upper, f"ECE {gap * 100:.1f} %\nn {len(confidence):,}", 0.98, 0.04)
+    note(upper, f"ECE {error * 100:.1f} %\nn {len(confidence):,}", 0.98, 0.04)
     lower.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     return figure
 
