@@ -1,9 +1,10 @@
 """Turn a finished renderer into one that ships: weights, facts and a card with its figures by age and by group.
 
     python benchmarks/ship_renderer.py RUN NAME --audit runs/at/audit/ageing.json --terms "..." --data "..." \\
-        --command "mien train ..."
+        --command "mien train ..." [--latents latents.json] [--half]
 
-Figures come from the file that `mien audit --ageing RUN` wrote; nothing is written by hand.
+Figures come from the files that `mien audit --ageing RUN` and, of a beta-VAE, `mien latents -m RUN` wrote; nothing is
+written by hand. With --half weights are stored in half precision: judge what was shipped, not what it was made of.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from mien.files import write_text
 from mien.models.age_transformer import AgeTransformer
 from mien.models.checkpoint import load_renderer, save_age_transformer, save_beta_vae
 from mien.report.ageing import COLUMNS
+from mien.report.latents import known, painted
 from mien.report.numbers import suppressed, years
 
 HOME = Path(__file__).resolve().parents[1] / "src" / "mien" / "weights"
@@ -33,6 +35,8 @@ def main() -> None:
     parser.add_argument("--terms", required=True, help="one line on what the weights may be used for")
     parser.add_argument("--data", required=True, help="one line on the faces it learnt from")
     parser.add_argument("--command", required=True, help="what was run, all stages of it")
+    parser.add_argument("--latents", type=Path, help="latents.json, of a beta-VAE")
+    parser.add_argument("--half", action="store_true", help="store the weights in half precision")
     given = parser.parse_args()
 
     told = json.loads(given.audit.read_text(encoding="utf-8"))
@@ -50,7 +54,8 @@ def main() -> None:
         },
     }
     folder = HOME / given.name
-    (save_age_transformer if isinstance(network, AgeTransformer) else save_beta_vae)(folder, network)
+    weights = {key: value.half() if given.half else value for key, value in network.state_dict().items()}
+    (save_age_transformer if isinstance(network, AgeTransformer) else save_beta_vae)(folder, network, weights)
     write_text(folder / "README.md", card(given, told, name, config, network.input_size))
     megabytes = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     print(f"{folder.name}: {megabytes:.1f} MB, judged as {name}")
@@ -62,6 +67,7 @@ def card(given: argparse.Namespace, told: dict[str, Any], name: str, config: dic
     this = told["renderers"][name]
     counted = ", ".join(f"{age:g}" for age in about["counted"])
     judges = "; ".join(f"{what} by {of['name']}" for what, of in about["judges"].items())
+    stored = ", stored in half precision" if given.half else ""
     lines = [
         f"# {given.name}",
         "",
@@ -80,7 +86,8 @@ def card(given: argparse.Namespace, told: dict[str, Any], name: str, config: dic
         "",
         *table("renderer", {key: of["summary"] for key, of in told["renderers"].items()}, SUMMARY),
         "",
-        f"{this['parameters']:,} parameters; it works at {size} px.",
+        f"{this['parameters']:,} parameters{stored}; it works at {size} px.",
+        *code(given.latents),
         "",
         "## By age asked for",
         "",
@@ -98,6 +105,18 @@ def card(given: argparse.Namespace, told: dict[str, Any], name: str, config: dic
         "",
     ]
     return "\n".join(lines)
+
+
+def code(file: Path | None) -> list[str]:
+    """What `mien latents` says of the code, its rivals beside it."""
+    if file is None:
+        return []
+    found = json.loads(file.read_text(encoding="utf-8"))
+    lines = ["", "## Its code", "", f"Judged by `mien latents` on {found['about']['faces']:,} faces of `val`."]
+    for headers, rows in (painted(found), known(found)):
+        lines += ["", f"| {' | '.join(headers)} |", "|---" * len(headers) + "|"]
+        lines += [f"| {' | '.join('' if cell is None else str(cell) for cell in row)} |" for row in rows]
+    return lines
 
 
 def table(first: str, rows: dict[str, Any], figures: tuple[str, ...]) -> list[str]:

@@ -18,6 +18,7 @@ from mien.cli.render import render
 from mien.data.drawing.face import draw
 from mien.data.sources.drawn import sample
 from mien.faces import Crop
+from mien.jobs.inputs import name_of
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.checkpoint import save_beta_vae
 
@@ -96,3 +97,24 @@ def test_a_wrong_age_or_model_is_one_line(model: Path, crop: Path, tmp_path: Pat
     result = run(crop, "-m", "nothing", "--crops", "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_of_several_ranks_the_first_tells(
+    model: Path, crop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("-m", model, "--crops", "--ages", "20,40", "-o", tmp_path / "out", "--device", "cpu")
+    assert run(crop, *options).exit_code == 0
+    (tmp_path / "out" / "renders.parquet").unlink()
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = run(crop, *options)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert not (tmp_path / "out" / "renders.parquet").exists()
+
+
+def test_what_is_made_is_named_after_its_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "album" / "sub").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "album" / "sub")
+    assert [name_of(given) for given in ("..", ".", "../one.jpg", "../*.jpg", "/")] == [
+        *("album", "sub", "one", "faces", "faces")
+    ]

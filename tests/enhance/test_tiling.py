@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mien.enhance.tiling import LEAST, as_memory_allows, field_of_view, in_tiles, spans
-from mien.errors import MienError
+from mien.errors import PictureError
 
 spandrel = pytest.importorskip("spandrel")
 
@@ -110,7 +110,7 @@ def test_where_memory_does_not_suffice_tiles_are_halved(error: RuntimeError) -> 
     def none(image: Tensor) -> Tensor:
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
 
-    with pytest.raises(MienError, match="not enough memory on cpu for a tile of 32 px"):
+    with pytest.raises(PictureError, match="not enough memory on cpu for the 150 x 200 px that it would become"):
         as_memory_allows(none, image, 1, 512, 2)
 
     def broken(image: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mien.errors import MienError
+from mien.errors import MienError, PictureError
 
 
 @dataclass
@@ -17,6 +17,8 @@ class Squares:
     hangs: tuple[int, ...] = ()
     dies: tuple[int, ...] = ()
     mistaken: tuple[int, ...] = ()
+    large: tuple[int, ...] = ()
+    vast: tuple[int, ...] = ()
     seconds: float = 0.0
 
     def __call__(self, items: Sequence[int], first: int) -> Iterator[list[dict]]:
@@ -28,6 +30,10 @@ class Squares:
                     raise ValueError(f"cannot square {item}")
                 if item in self.mistaken:
                     raise MienError("no such weights")
+                if item in self.large:
+                    raise PictureError("too large to square")
+                if item in self.vast:
+                    raise MemoryError
                 if item in self.hangs:
                     time.sleep(600)
                 if item in self.dies:

@@ -212,6 +212,12 @@ def test_a_mistake_of_the_users_ends_the_job_with_its_message(tmp_path: Path) ->
     assert run_squares(tmp_path, Squares()) == squares(50)
 
 
+def test_one_input_that_is_too_much_is_listed_wherever_it_is_met(tmp_path: Path) -> None:
+    for number, engine in enumerate((Engine(), Engine(workers=1))):
+        found = run_squares(tmp_path / str(number), Squares(large=(7,), vast=(30,)), engine)
+        assert found == squares(50, {7: "too large to square", 30: "MemoryError"})
+
+
 def test_a_job_in_which_all_fails_gives_up(tmp_path: Path) -> None:
     broken = Squares(raises=tuple(range(10, 100)))
     with pytest.raises(MienError, match=r"20 inputs in a row failed, the last with: ValueError: cannot square"):

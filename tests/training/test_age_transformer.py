@@ -11,11 +11,14 @@ from accelerate import Accelerator
 
 from mien.data.manifest import Manifest
 from mien.errors import MienError
+from mien.faces import Crop
 from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
-from mien.models.checkpoint import load_renderer, save_age_transformer, save_beta_vae
+from mien.models.checkpoint import load_renderer, save_age_transformer, save_beta_vae, save_estimator
+from mien.models.estimator import ModelSettings, build_estimator
 from mien.objectives.age_transformer import AgeTransformerObjective
 from mien.objectives.ageing import TEXT
+from mien.tasks.face import TasksSettings
 from mien.training.age_transformer import assemble, evenly, labels_of
 from mien.training.recipe import Recipe, load_recipe
 from mien.training.run import train_run
@@ -95,6 +98,22 @@ def test_a_run_may_start_from_another_renderer(drawn: Path, tmp_path: Path) -> N
 def test_what_cannot_be_trained_is_one_clear_line(drawn: Path, tmp_path: Path) -> None:
     with pytest.raises(MienError, match="give both, or neither"):
         train_run(recipe(drawn), tmp_path / "a", show=False)
+    (tmp_path / "others.jsonl").write_text(json.dumps({"sha256": "ab" * 32, "caption": "a hat"}) + "\n")
+    with pytest.raises(MienError, match=r"others\.jsonl: none is of a training face"):
+        train_run(recipe(drawn, f"captions={tmp_path / 'others.jsonl'}"), tmp_path / "b", show=False)
+    manifest = Manifest.open(drawn)
+    Manifest(manifest.table.drop_columns(["sha256"]), drawn, manifest.crop).save(tmp_path / "unhashed")
+    with pytest.raises(MienError, match=r"others\.jsonl: none is of a training face"):
+        train_run(recipe(tmp_path / "unhashed", f"captions={tmp_path / 'others.jsonl'}"), tmp_path / "c", show=False)
+    # A guide sees faces as it learnt to see them, or the run does not begin.
+    wide = Manifest(manifest.table, drawn, Crop("chip", 0.4, manifest.crop.size))
+    plain = build_estimator(ModelSettings(backbone="test_resnet", input_size=32), TasksSettings(), Crop("chip"))
+    save_estimator(tmp_path / "plain", plain)
+    for key, what in (("guide_model", "for the guide "), ("identity_model", "for identity_model")):
+        guided = recipe(drawn, "age_transformer.text=0", f"age_transformer_objective.{key}={tmp_path / 'plain'}")
+        with pytest.raises(MienError, match=rf"{what}.*: the manifest holds faces cropped as chip with margin 0\.4"):
+            assemble(guided, wide, Accelerator())
+        assemble(guided, manifest, Accelerator())
     with pytest.raises(MienError, match="a run trains one of them"):
         recipe(drawn, "beta_vae.width=16")
     with pytest.raises(MienError, match=r"ordering needs guide_model"):

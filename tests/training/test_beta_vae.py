@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from mien.data.manifest import Manifest
 from mien.errors import MienError
+from mien.faces import Crop
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.checkpoint import load_renderer, read_pointer, save_beta_vae
 from mien.objectives.beta_vae import BetaVaeObjective
@@ -93,6 +94,12 @@ def test_what_cannot_be_trained_is_one_clear_line(drawn: Path, tmp_path: Path) -
     Manifest(manifest.table.drop_columns(["gender"]), drawn, manifest.crop).save(tmp_path / "faces")
     with pytest.raises(MienError, match=r"no face of the split 'train' has gender.*beta_vae\.attributes"):
         train_run(recipe(tmp_path / "faces"), tmp_path / "a", show=False)
+    wide = Manifest(manifest.table, drawn, Crop("chip", 0.4, manifest.crop.size))
+    guided = recipe(drawn, "beta_vae_objective.guide_model=face-mobile", "beta_vae_objective.guide=1")
+    with pytest.raises(
+        MienError, match=r"for the guide face-mobile: the manifest holds faces cropped as chip with"
+    ):
+        assemble(guided, wide, Accelerator())
     with pytest.raises(MienError, match="a run trains one of them"):
         recipe(drawn, "landmarker.width=1.0")
     with pytest.raises(MienError, match=r"unknown setting beta_vae_objective\.bets.*beta"):

@@ -220,3 +220,19 @@ def test_a_port_in_use_and_a_strange_host_are_said() -> None:
     ):
         pass
     assert "more rights than yours" in str(_refused(OSError(errno.EACCES, "no"), "127.0.0.1", 80))
+
+
+def test_pages_of_other_sites_get_no_answer(client: Any, png: bytes, service: Callable[..., Service]) -> None:
+    from starlette.testclient import TestClient
+
+    files = {"files": ("a.png", png)}
+    for origin in ("http://evil.example", "http://testserver:81", "null"):
+        refused = client.post("/gradio_api/upload", files=files, headers={"origin": origin})
+        assert refused.status_code == 403
+        assert "access-control-allow-origin" not in refused.headers
+    assert client.post("/gradio_api/upload", files=files, headers={"origin": "http://testserver"}).status_code == 200
+    # On this machine alone, a name of another site that leads here is another site.
+    with TestClient(build_app(service((10, 10, 60)), SHIPPED, local=True)) as local:
+        assert local.get("/config").status_code == 403
+        for host in ("127.0.0.1:7860", "localhost:7860", "[::1]:7860"):
+            assert local.get("/config", headers={"host": host}).status_code == 200

@@ -58,15 +58,16 @@ def enhance(
     """
     from mien.cli.console import print_json, say
     from mien.errors import MienError
+    from mien.jobs.engine import first_rank
     from mien.jobs.enhance import Enhancing, summary
     from mien.jobs.enhance import enhance as run
-    from mien.jobs.inputs import expand
+    from mien.jobs.inputs import expand, name_of
     from mien.jobs.known import weights_path
     from mien.jobs.predict import usable
     from mien.jobs.workers import Engine
 
     items = expand(inputs)
-    folder = output or Path("enhanced") / (Path(inputs[0]).stem or "pictures")
+    folder = output or Path("enhanced") / name_of(inputs[0])
     work = Enhancing(
         folder,
         None if upscaler is None else weights_path(upscaler),
@@ -78,6 +79,8 @@ def enhance(
         device=str(usable(device)),
     )
     job = run(work, items, crops=crops, engine=Engine(workers=workers, patience=patience))
+    if not first_rank():
+        return
     found = summary(job)
     if json:
         print_json(found | {"folder": folder})

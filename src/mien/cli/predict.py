@@ -86,6 +86,7 @@ def predict(
     """
     if sum([json, csv, parquet is not None]) > 1:
         raise MienError("--json, --csv and --parquet exclude each other; choose one")
+    from mien.jobs.engine import first_rank
     from mien.jobs.inputs import expand
     from mien.jobs.predict import load
     from mien.jobs.workers import choose_engine
@@ -101,7 +102,10 @@ def predict(
     tally = Tally()
     with ExitStack() as stack:
         if output is not None:
-            rows = asking.job(output, items, batch, chosen).rows()
+            job = asking.job(output, items, batch, chosen)
+            if not first_rank():
+                return
+            rows = job.rows()
         else:
             progress = stack.enter_context(Progress(len(items), "pictures", "predict"))
             rows = _live(asking, items, batch, progress)

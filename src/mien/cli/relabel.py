@@ -51,7 +51,7 @@ def relabel(
     from mien.experts.fusion import Fusion
     from mien.experts.methods import Method, open_fusion
     from mien.experts.table import load_experts
-    from mien.jobs.engine import spare_manifest
+    from mien.jobs.engine import first_rank, spare_manifest
     from mien.jobs.predict import usable
     from mien.jobs.relabel import ask_experts, fit_on, write_labels
     from mien.jobs.workers import choose_engine
@@ -69,11 +69,15 @@ def relabel(
     if fit is None:
         made = open_fusion(fusion or listed.fusion, listed.names())
         answered = ask_experts(slices, listed, folder / ANSWERS, batch=batch, device=where, engine=who)
+        if not first_rank():
+            return
     else:
         trusted = ask_experts(Slices(fit), listed, folder / "trusted", batch=batch, device=where, engine=who)
+        answered = ask_experts(slices, listed, folder / ANSWERS, batch=batch, device=where, engine=who)
+        if not first_rank():
+            return
         made = fit_on(trusted)
         made.save(folder / "fusion.json")
-        answered = ask_experts(slices, listed, folder / ANSWERS, batch=batch, device=where, engine=who)
     name = slices.path.parent.name if slices.path.name == "faces.parquet" else slices.path.stem
     found = write_labels(answered, made, folder, name, max_std, replace)
     if json:

@@ -64,7 +64,8 @@ def render(
     mien render utk -m runs/vae --grid
     """
     from mien.cli.console import print_json, say
-    from mien.jobs.inputs import expand
+    from mien.jobs.engine import first_rank
+    from mien.jobs.inputs import expand, name_of
     from mien.jobs.predict import usable
     from mien.jobs.render import ages_from, rendering, write_grid
     from mien.jobs.workers import choose_engine
@@ -90,8 +91,10 @@ def render(
         device=where,
     )
     if output is None:
-        output = Path("renders") / (Path(inputs[0]).stem or "faces")
+        output = Path("renders") / name_of(inputs[0])
     job = question.job(output, items, who)
+    if not first_rank():
+        return
     sheet = write_grid(job) if grid else None
     found = Found(output, rows=[] if json else None)
     for row in job.rows():

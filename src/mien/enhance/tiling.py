@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mien.errors import MienError
+from mien.errors import PictureError
 
 #: A picture (1, 3, H, W) float32 in [0, 1] to (1, 3, scale H, scale W).
 Network = Callable[[Tensor], Tensor]
@@ -141,7 +141,7 @@ def as_memory_allows(
     """`in_tiles`, with tiles of half the side whenever memory does not suffice; also the side that did.
 
     Raises:
-        MienError: it does not suffice for the smallest tile either.
+        PictureError: it does not suffice for the smallest tile either.
     """
     tile = max(tile, LEAST)
     while True:
@@ -153,8 +153,10 @@ def as_memory_allows(
         # Out of the except clause, which keeps alive every tensor of the failed attempt.
         side = min(tile, max(picture.shape[2:]))
         if side <= LEAST:
-            raise MienError(
-                f"not enough memory on {picture.device} for a tile of {side} px; take another --device, or free some"
+            height, width = (scale * length for length in picture.shape[2:])
+            raise PictureError(
+                f"not enough memory on {picture.device} for the {width:,} x {height:,} px that it would become; make "
+                "it smaller, take another --device, or free some"
             )
         tile = max(side // 2, LEAST)
         if picture.device.type == "cuda":

@@ -37,6 +37,11 @@ SUSPECTS = 256
 LOOK = 0.5
 
 
+def first_rank() -> bool:
+    """Whether this process tells what came of a job: under torchrun all others have done their share when it ran."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 class StoppedError(Exception):
     """Another worker failed, or the user asked to stop: what is done of the shard is not kept."""
 
@@ -112,7 +117,8 @@ class Job:
     ) -> None:
         """Do what is not done yet.
 
-        Under torchrun each rank does its share of the shards, and rank 0 returns when all are there.
+        Under torchrun each rank does its share of the shards, and rank 0 returns when all are there; the others return
+        when theirs are, and leave what comes after to it (`first_rank`).
 
         Args:
             items: the inputs; only the slices of the shards in work are asked for.

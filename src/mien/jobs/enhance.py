@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from mien.data.align import require_view
 from mien.data.manifest import FILE as MANIFEST
 from mien.data.manifest import Manifest
 from mien.data.pairs import with_enhanced
@@ -29,7 +30,7 @@ from mien.enhance.networks import GREY, Colourer, Upscaler, chroma
 from mien.errors import MienError, unknown
 from mien.evaluation.ageing.judges import AgeJudge, IdentityJudge, load_judge
 from mien.files import file_hash, whole, write_json
-from mien.jobs.engine import Job, spare_manifest
+from mien.jobs.engine import Job, first_rank, spare_manifest
 from mien.jobs.inputs import Item, Items, ManifestItems
 from mien.jobs.stream import Done, Loaded, stream
 from mien.jobs.workers import Engine, Row
@@ -232,9 +233,12 @@ def enhance(
             )
         for manifest in items.manifests:
             networks["age"].check(manifest)
+            identity = networks.get("identity")
+            if identity is not None and identity.crop is not None:
+                require_view(manifest.crop, identity.crop, f"for {identity.name}: the manifest")
     job = Job(work.folder, "enhance", {"inputs": items.hash(), **work.facts()}, len(items), shard=SHARD)
     job.run(items, work, COLUMNS, failed=failed, engine=engine, show=show)
-    if not job.pending():  # of several ranks only the first waits for all
+    if first_rank():
         with whole(job.folder / FILE) as beside, pq.ParquetWriter(beside, COLUMNS, compression="zstd") as writer:
             for number in range(job.shards):
                 writer.write_table(pq.read_table(job.path(number), schema=COLUMNS))

@@ -184,6 +184,11 @@ def expand(given: Given | Iterable[Given]) -> Items:
     return Items(_joined(parts))
 
 
+def name_of(given: str) -> str:
+    """A folder's name for what is made of an input: the last part of its path, `faces` for a glob."""
+    return "faces" if glob.has_magic(given) and not Path(given).exists() else Path(given).resolve().stem or "faces"
+
+
 def _joined(parts: list[Sequence[Item]]) -> Iterable[Sequence[Item]]:
     """Neighbouring lists made one, so that a thousand files are not a thousand parts."""
     run: list[Item] = []

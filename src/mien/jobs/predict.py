@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -324,13 +325,15 @@ def load(model: str | Path | Sequence[str | Path] | None = None, device: str = "
 
 
 def usable(device: str) -> str:
-    """A device by its name; "auto" is CUDA, Apple's MPS, else the processor.
+    """A device by its name; "auto" is CUDA (under torchrun this rank's own), Apple's MPS, else the processor.
 
     Raises:
         MienError: it cannot be used here.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        if device == "cuda" and "LOCAL_RANK" in os.environ:
+            device = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):

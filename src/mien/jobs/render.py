@@ -22,7 +22,7 @@ from mien.errors import MienError
 from mien.evaluation.locate import Locator, build_locator
 from mien.faces import MAX_AGE, MIN_AGE, Crop
 from mien.files import whole
-from mien.jobs.engine import Job
+from mien.jobs.engine import Job, first_rank
 from mien.jobs.inputs import Item, Items, ManifestItems
 from mien.jobs.paste import paste
 from mien.jobs.prediction import NO_FACE
@@ -101,7 +101,7 @@ class Rendering:
         schema = renders_schema(about)
         work = _Work(self, job, _ages_of(items))
         job.run(items, work, schema, failed=work.failed, engine=engine, show=show)
-        if not job.pending():  # of several ranks only the first waits for all
+        if first_rank():
             _join(job, schema)
         return job
 

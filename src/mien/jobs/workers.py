@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from mien.errors import MienError, unknown
+from mien.errors import MienError, PictureError, unknown
 from mien.memory import keep_freed
 
 Input = TypeVar("Input")
@@ -41,11 +41,14 @@ class Here:
         """The rows of each of `items`, in order.
 
         Raises:
-            Lost: the process raised an exception that is not the user's mistake.
+            MienError: the process met a mistake of the user's.
+            Lost: it raised another exception; memory that does not suffice for one input is one of them.
         """
         try:
             yield from self.process(items, first)
-        except (MienError, MemoryError):
+        except PictureError as error:  # of one input, which is listed
+            raise Lost(" ".join(str(error).split())) from error
+        except MienError:
             raise
         except Exception as error:
             raise Lost(_reason(error)) from error
@@ -182,6 +185,8 @@ def _serve(pipe: Any, pickled: bytes) -> None:
                 process = process or _opened(pickled)
                 for rows in process(items, first):
                     pipe.send(("rows", rows))
+            except PictureError as error:
+                pipe.send(("lost", " ".join(str(error).split())))
             except MienError as error:
                 pipe.send(("mistake", str(error)))
             except Exception as error:

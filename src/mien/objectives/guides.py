@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mien.data.align import require_view
 from mien.errors import MienError
+from mien.faces import Crop
 from mien.models.backbone import build_backbone
 from mien.models.checkpoint import load_estimator
 from mien.models.estimator import Estimator
@@ -60,6 +62,15 @@ class AgeGuide(nn.Module):
         """It never learns."""
         return super().train(False)
 
+    def check(self, crop: Crop) -> None:
+        """Pass when faces of a crop are what every estimator learnt to see.
+
+        Raises:
+            MienError: they are not.
+        """
+        for estimator in self.estimators:
+            require_view(crop, cast(Estimator, estimator).crop, f"for the guide {estimator.name}: the manifest")
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Age and standard deviation of uint8 or float [0, 1] pictures (B, 3, H, W), as all estimators together see
         them, (B,) float32 years each; the deviation passes no gradient."""
@@ -104,11 +115,12 @@ class IdentityGuide(nn.Module):
     ) -> None:
         super().__init__()
         net: nn.Module
+        self.crop: Crop | None = None
         if model is None:
             names, net = [backbone], build_backbone(backbone, weights, size)
         else:
             estimator: Estimator = load_estimator(model)
-            names, net = estimator.backbone_names, estimator.backbone
+            names, net, self.crop = estimator.backbone_names, estimator.backbone, estimator.crop
         if JUDGE in names:
             raise MienError(
                 "age_transformer_objective.identity: mobilefacenet judges identity, so it must not guide; name another "
@@ -120,6 +132,15 @@ class IdentityGuide(nn.Module):
     def train(self, mode: bool = True) -> IdentityGuide:
         """It never learns."""
         return super().train(False)
+
+    def check(self, crop: Crop) -> None:
+        """Pass when faces of a crop are what the estimator learnt to see; a backbone alone takes any.
+
+        Raises:
+            MienError: they are not.
+        """
+        if self.crop is not None:
+            require_view(crop, self.crop, "for identity_model: the manifest")
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, F) float32 of length 1."""

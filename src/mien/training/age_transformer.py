@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,13 +55,19 @@ def assemble(
     if recipe.model.init:
         init = recipe.model.init
         start_from(network, load_renderer(init), init, "age_transformer", SHOWING)
-    loader, workers = training_loader(recipe, accelerator, training, labels_of(recipe, training), network.input_size)
+    labels = labels_of(recipe, training)
+    if TEXT in labels:
+        _require_words(recipe, labels[TEXT], accelerator.is_main_process)
+    loader, workers = training_loader(recipe, accelerator, training, labels, network.input_size)
     few = evenly(select, recipe.age_transformer_objective.judged)
     judge = FaceLoader(few, labels_of(recipe, few), network.input_size, TOGETHER, workers=min(workers, 1))
     steps = len(loader) // recipe.training.accumulate * recipe.training.epochs
     ages = np.stack([training.numbers("age_low"), training.numbers("age_high")], axis=1)
     language = build_language(recipe.language, settings.text or None) if recipe.language else None
     objective = AgeTransformerObjective(network, judge, recipe.age_transformer_objective, ages, steps, language)
+    for guide in (objective.guide, objective.identity):
+        if guide is not None:
+            guide.check(manifest.crop)
     return network, objective, loader
 
 
@@ -87,9 +94,25 @@ def labels_of(recipe: Recipe, manifest: Manifest) -> dict[str, Tensor]:
             "length of a caption's tokens)"
         )
     if recipe.captions:
-        hashes = [key.hex() if key else "" for key in manifest.table["sha256"].to_pylist()]
+        hashes = [key.hex() if key else "" for key in manifest.strings("sha256")]
         labels[TEXT] = caption_tokens(recipe.captions, hashes, build_language(recipe.language, width))
     return labels
+
+
+def _require_words(recipe: Recipe, tokens: Tensor, main: bool) -> None:
+    """Say how many of the training faces have a caption, of tokens (N, L, D).
+
+    Raises:
+        MienError: none has.
+    """
+    worded = int((~tokens.isnan().all(dim=2).all(dim=1)).sum())
+    if not worded:
+        raise MienError(
+            f"captions {recipe.captions}: none is of a training face, which are known by their pictures' sha256; make "
+            "some with `mien caption`, or leave captions and age_transformer.text out"
+        )
+    if main and worded < len(tokens):
+        print(f"captions: {worded:,} of {len(tokens):,} training faces have one", file=sys.stderr, flush=True)
 
 
 def finish(

@@ -56,7 +56,10 @@ def assemble(
     judge = FaceLoader(select, labels_of(vae, select), vae.input_size, 128, workers=min(workers, 1))
     steps = len(loader) // recipe.training.accumulate * recipe.training.epochs
     ages = np.stack([training.numbers("age_low"), training.numbers("age_high")], axis=1)
-    return vae, BetaVaeObjective(vae, judge, recipe.beta_vae_objective, ages, steps), loader
+    objective = BetaVaeObjective(vae, judge, recipe.beta_vae_objective, ages, steps)
+    if objective.guide is not None:
+        objective.guide.check(manifest.crop)
+    return vae, objective, loader
 
 
 def labels_of(vae: BetaVae, manifest: Manifest) -> dict[str, Tensor]:

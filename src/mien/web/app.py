@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from mien.errors import MienError, need
 
@@ -45,6 +46,8 @@ SERVED = re.compile(
     r"/(|config|theme\.css|manifest\.json|favicon\.ico|robots\.txt|(assets|static)/.*|gradio_api/("
     r"info|app_id|upload|upload_progress|file=(?!https?:).*|heartbeat/\w+|queue/(join|data)|cancel|reset))"
 )
+#: Names of this machine for itself.
+LOCAL = ("127.0.0.1", "localhost", "::1")
 #: gradio's cards for social networks: the only outside hosts that its page names.
 _CARDS = re.compile(rb'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>\s*', re.DOTALL)
 
@@ -59,8 +62,8 @@ def require_web() -> None:
     need("gradio", "web")
 
 
-def build_app(service: Service, shipped: Sequence[Mapping[str, Any]]) -> FastAPI:
-    """The page as an ASGI application; `shipped` as in `page.build_page`."""
+def build_app(service: Service, shipped: Sequence[Mapping[str, Any]], local: bool = False) -> FastAPI:
+    """The page as an ASGI application; `shipped` as in `page.build_page`, `local` as in `Indoors`."""
     require_web()
     import gradio
     from fastapi import FastAPI
@@ -68,7 +71,7 @@ def build_app(service: Service, shipped: Sequence[Mapping[str, Any]]) -> FastAPI
     from mien.web.page import STYLE, build_page, theme
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)  # its pages of documentation come from a CDN
-    app.add_middleware(Indoors)
+    app.add_middleware(Indoors, local=local)
     return gradio.mount_gradio_app(
         app,
         build_page(service, shipped),
@@ -88,20 +91,28 @@ def build_app(service: Service, shipped: Sequence[Mapping[str, Any]]) -> FastAPI
 
 
 class Indoors:
-    """Keeps page and browser indoors: nothing but the page's own parts is served, the browser is told to load nothing
-    from other hosts and to keep no photo, and the page names no host.
+    """Keeps page and browser indoors: nothing but the page's own parts is served, and to no page of another site, the
+    browser is told to load nothing from other hosts and to keep no photo, and the page names no host.
+
+    With `local` the page waits on this machine alone, and must be asked for by its name: another name that leads here
+    is another site's (DNS rebinding).
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, local: bool = False) -> None:
         self.app = app
+        self.local = local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if not SERVED.fullmatch(scope["path"]):
-            await send({"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"text/plain")]})
-            await send({"type": "http.response.body", "body": b"no part of this page"})
+        refused = (404, b"no part of this page") if not SERVED.fullmatch(scope["path"]) else None
+        if self._of_another_site(scope):
+            refused = 403, b"asked by another site"
+        if refused is not None:
+            status, why = refused
+            await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
+            await send({"type": "http.response.body", "body": why})
             return
         page = scope["path"] == "/"
         start: Message = {}
@@ -128,6 +139,14 @@ class Indoors:
             await send(message)
 
         await self.app(scope, receive, pass_on)
+
+    def _of_another_site(self, scope: Scope) -> bool:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        host = headers.get(b"host", "")
+        if self.local and urlsplit(f"//{host}").hostname not in LOCAL:
+            return True
+        origin = headers.get(b"origin")
+        return origin is not None and urlsplit(origin).netloc != host
 
 
 @contextmanager
@@ -167,7 +186,7 @@ def serve(
     import gradio
     import uvicorn
 
-    app = build_app(service, shipped)
+    app = build_app(service, shipped, local=waiting.getsockname()[0] in LOCAL)
     page = next(part for route in app.routes if isinstance(part := getattr(route, "app", None), gradio.routes.App))
 
     class Server(uvicorn.Server):

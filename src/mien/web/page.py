@@ -118,7 +118,7 @@ def build_page(service: Service, shipped: Sequence[Mapping[str, Any]]) -> gr.Blo
         photos.forget(_page_of(request))
 
     plain: dict[str, Any] = {"elem_classes": "mien", "apply_default_css": False}
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 60), fill_width=True) as blocks:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 3600), fill_width=True) as blocks:
         gr.HTML(_head(answering), **plain)
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
