@@ -1,13 +1,14 @@
 """The photo path against the crop path on FG-NET: faces found, and the error of their ages.
 
     python benchmarks/photos.py FGNET [--model M] [--yunet PATH] [--limit N] [--landmarker L] [--manifest M] [--split S]
+        [--boxes N]
 
 FGNET is the folder or archive of the data set. The crop path cuts each face by its 68 given points; the photo path
 finds it by itself. A detection is the face when its crop's centre lies within 0.4 of the side of the true one and its
 side is 0.5 to 1.7 times as long. Errors of both paths are compared on the same faces; intervals resample persons. With
 a landmarker each face is cut a third time, by the 68 points that the landmarker finds from what the detector gave. A
 landmarker that learnt from FG-NET is judged on the persons it did not see: `--manifest marks/fgnet --split val` names
-them.
+them. With `--boxes`, the mean over so many boxes about every face, which scatter as the cascade's do, stands beside.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from mien.data.detect import Detector, build_detector
 from mien.data.manifest import Manifest
 from mien.data.pictures import Pictures
 from mien.data.sources import SOURCES
-from mien.evaluation.locate import Locator, build_locator
+from mien.evaluation.landmarks import SHIFT, SIDE, moved_box
+from mien.evaluation.locate import Locator, build_locator, given_square
 from mien.faces import Crop, Face
 from mien.jobs.predict import Model, load
 from mien.metrics.bootstrap import Bootstrap, Estimate
@@ -110,6 +112,30 @@ def judge(
     )
 
 
+def scattered(model: Model, faces: list[Face], pictures: Pictures, locator: Locator, count: int) -> None:
+    """Print the errors from `count` boxes a face, moved by chance, as they are and aligned by the landmarker."""
+    rng = np.random.default_rng(0)
+    by_box, by_landmarks, by_points = [], [], []
+    for face in faces:
+        photo, given = pictures.image(face.path, face.archive), np.asarray(face.landmarks, dtype=np.float64)
+        by_points.append(crop_face(photo, given, model.crop)[0])
+        for _ in range(count):
+            box = moved_box(given_square(given), rng.normal(0, (SHIFT, SHIFT, SIDE)))
+            fit = locator(photo, box)
+            by_box.append(crop_face(photo, box, model.crop)[0])
+            by_landmarks.append(crop_face(photo, fit.points if fit.sure else box, model.crop)[0])
+    true = np.array([face.age[0] for face in faces])
+    points, box, aligned = (
+        np.abs(ages(model, crops).reshape(len(faces), -1) - true[:, None]).mean(axis=1)
+        for crops in (by_points, by_box, by_landmarks)
+    )
+    errors = {"points": points, "box": box, "aligned": aligned, "box less points": box - points}
+    errors |= {"aligned less points": aligned - points, "aligned less box": aligned - box}
+    persons = Bootstrap(np.array([face.person for face in faces]))
+    estimates = persons.estimates({name: (lambda w, e=e: w @ e / w.sum(1)) for name, e in errors.items()})
+    print(f"{count} boxes a face: MAE by " + ", ".join(f"{name} {told(one)}" for name, one in estimates.items()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("fgnet", type=Path)
@@ -119,6 +145,7 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, help="the persons of its split alone")
     parser.add_argument("--split", default="val")
     parser.add_argument("--limit", type=int, help="look at so many photos, spread over all")
+    parser.add_argument("--boxes", type=int, default=0, help="boxes a face, scattered by chance, beside the detector's")
     given = parser.parse_args()
     model = load(given.model)
     read = SOURCES["fgnet"]().faces(given.fgnet)
@@ -136,6 +163,9 @@ def main() -> None:
     print(f"{len(faces)} faces cut by their points: MAE {told(both['mae'])}; median age {told(both['constant'])}")
     for name in ["cascade", *([f"yunet:{given.yunet}"] if given.yunet else [])]:
         judge(model, faces, pictures, build_detector(name), build_locator(given.landmarker))
+    locator = build_locator(given.landmarker) if given.boxes else None
+    if locator is not None:
+        scattered(model, faces, pictures, locator, given.boxes)
 
 
 if __name__ == "__main__":
