@@ -114,7 +114,9 @@ def test_of_several_ranks_the_first_tells(
 
 def test_what_is_made_is_named_after_its_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "album" / "sub").mkdir(parents=True)
+    (tmp_path / "album" / "sub" / "utk").symlink_to(tmp_path)
     monkeypatch.chdir(tmp_path / "album" / "sub")
+    assert name_of("utk") == "utk"
     assert [name_of(given) for given in ("..", ".", "../one.jpg", "../*.jpg", "/")] == [
         *("album", "sub", "one", "faces", "faces")
     ]

@@ -163,6 +163,13 @@ def test_links_to_folders_are_followed_and_each_folder_is_met_once(tmp_path):
     tree = open_tree(here)
     assert tree.names() in (["link/deep/one.bin", "two.bin"], ["link again/one.bin", "two.bin"])
     assert tree.read(tree.names()[0]) == b"1"
+    # What lies below has its own name, whatever links lead to it; what holds the folder is not read.
+    (here / "v2" / "a").mkdir(parents=True)
+    (here / "v2" / "a" / "three.bin").write_bytes(b"3")
+    for name, target in (("current", here / "v2"), ("a", here / "v2" / "a"), ("up", tmp_path)):
+        (here / name).symlink_to(target)
+    assert [name for name in tree.names() if "three" in name] == ["v2/a/three.bin"]
+    assert len(tree.names()) == 3
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar"])

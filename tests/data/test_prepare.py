@@ -565,11 +565,12 @@ def test_a_manifest_made_of_another_never_shows_other_pictures(tmp_path):
 
 
 def test_a_corrected_race7_takes_the_race_that_was_made_of_it_along(pack, picture, tmp_path):
-    files = {name: picture(number) for number, name in enumerate(("a.jpg", "b.jpg", "c.jpg"))}
+    files = {name: picture(number) for number, name in enumerate(("a.jpg", "b.jpg", "c.jpg", "d.jpg"))}
     path, labels, corrections = pack("folder", files), tmp_path / "l.csv", tmp_path / "c.csv"
-    labels.write_text("path,race,race7\na.jpg,,White\nb.jpg,,White\nc.jpg,Indian,White\n")
-    corrections.write_text("path,column,value\na.jpg,race7,Black\nb.jpg,race7,\nc.jpg,race7,Black\n")
+    labels.write_text("path,race,race7\na.jpg,,White\nb.jpg,,White\nc.jpg,Indian,White\nd.jpg,,\n")
+    corrections.write_text("path,column,value\na.jpg,race7,Black\nb.jpg,race7,\nc.jpg,race7,Black\nd.jpg,race7,Black\n")
     source = FolderSource(labels, crop="chip")
     manifest = prepare(source, path, tmp_path / "out", corrections=corrections, show=False).manifest
-    assert manifest.strings("race7").tolist() == ["Black", None, "Black"]
-    assert manifest.strings("race").tolist() == ["Black", None, "Indian"]
+    assert manifest.strings("race7").tolist() == ["Black", None, "Black", "Black"]
+    assert manifest.strings("race").tolist() == ["Black", None, "Indian", "Black"]
+    assert manifest.strings("race_from").tolist() == ["race7", None, "given", "race7"]

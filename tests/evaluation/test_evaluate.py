@@ -105,19 +105,25 @@ def test_other_faces_are_judged_with_the_models_own_calibration(
     assert "caution" not in result["about"]
     everything = judged(manifest, estimator, "all")
     own = "fitted on the split 'val' of this manifest"
-    assert everything["about"]["calibration"] == f"{own}; 48 of these faces are among those that it was fitted on"
+    assert everything["about"]["calibration"] == f"{own}, for the 48 of these faces that it was fitted on {CROSSFITTED}"
     assert everything["about"]["caution"].startswith("it learnt from some of these faces (data.train=train)")
     assert everything["about"]["faces"] == COUNT - 2
-    # Enough of them are cross-fitted; those that it learnt from never lend them their small errors.
-    monkeypatch.setattr(module, "FEW", 10)
-    metrics, table, _ = judge_model(estimator, manifest, "all", workers=0, resamples=100, show=False)
-    assert metrics["about"]["calibration"] == f"{own}, for the 48 of these faces that it was fitted on {CROSSFITTED}"
+    # Those that it learnt from never lend them their small errors.
+    table = judge_model(estimator, manifest, "all", workers=0, resamples=100, show=False)[1]
     val = judge_model(estimator, manifest, "val", workers=0, resamples=100, show=False)[1]
     test = judge_model(estimator, manifest, "test", workers=0, resamples=100, show=False)[1]
     splits = table.strings("split")
     for name in ("age", "age_low", "age_high", "gender_p"):
         np.testing.assert_allclose(table.numbers(name)[splits == "val"], val.numbers(name), rtol=1e-4)
         np.testing.assert_allclose(table.numbers(name)[splits == "test"], test.numbers(name), rtol=1e-4)
+    # A few of them among other data's faces are told; a hundred would be cross-fitted.
+    some = manifest.take(np.arange(20, 80)).with_columns({"split": ["test"] * 60})
+    other = "fitted on the split 'val' of another manifest"
+    told = judged(some, estimator, "test")["about"]["calibration"]
+    assert told == f"{other}; 48 of these faces are among those that it was fitted on"
+    monkeypatch.setattr(module, "FEW", 10)
+    told = judged(some, estimator, "test")["about"]["calibration"]
+    assert told == f"{other}, for the 48 of these faces that it was fitted on {CROSSFITTED}"
 
 
 def test_faces_that_were_learnt_from_or_that_chose_are_told(manifest: Manifest, estimator: Estimator) -> None:
@@ -141,8 +147,11 @@ def test_a_runs_own_record_is_that_of_its_best_weights_on_its_own_faces(manifest
     assert place(run, manifest, "best") == run
     assert place(run, manifest, "last") == run / "evaluation" / "last"
     other = Manifest(manifest.table.slice(1), manifest.root, manifest.crop, path)
-    assert place(run, other, "best") == run / "evaluation" / path.parent.name
-    assert place(run, other, "x/step-7") == run / "evaluation" / f"{path.parent.name}-step-7"
+    name = f"{path.parent.name}-{other.hash[:8]}"
+    assert place(run, other, "best") == run / "evaluation" / name
+    assert place(run, other, "x/step-7") == run / "evaluation" / f"{name}-step-7"
+    beside = Manifest(other.table, manifest.root, manifest.crop, tmp_path / "b.parquet")
+    assert place(run, beside, "best").name == f"b-{other.hash[:8]}"
     assert place(None, manifest, "best") == path.parent.resolve() / "evaluation"
 
 

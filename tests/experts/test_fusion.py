@@ -143,3 +143,18 @@ def test_a_poor_expert_has_little_say_however_sure_it_is_of_itself() -> None:
     error = np.abs(ages[300:] - true[300:, None]).mean(0)
     assert np.abs(fused.age - true[300:]).mean() < 0.85 * error.min()
     assert Fusion.from_dict(json.loads(json.dumps(asdict(fusion)))) == fusion
+
+
+def test_the_interval_holds_what_it_says_with_few_trusted_faces_and_many_experts() -> None:
+    held = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        true = rng.uniform(1, 90, 2050)
+        spread = 5 * np.exp(rng.normal(0, 0.3, (2050, 12)))
+        ages = true[:, None] + rng.normal(0, spread) + 0.1 * (45 - true)[:, None]
+        few, others = slice(50), slice(50, None)
+        names = [f"expert{number}" for number in range(12)]
+        fusion = fit(names, ages[few], -spread[few], true[few], spread[few] ** 2)
+        fused = fusion(ages[others], -spread[others], spread[others] ** 2)
+        held.append(((fused.low <= true[others]) & (true[others] <= fused.high)).mean())
+    assert np.mean(held) == pytest.approx(0.9, abs=0.03)  # scores of the faces that it was fitted on: 0.83

@@ -91,7 +91,8 @@ def test_captions_of_an_image_text_model(faces: Path, tmp_path: Path) -> None:
 
 def test_a_picture_is_described_once(faces: Path, tmp_path: Path) -> None:
     cache = tmp_path / "earlier.jsonl"
-    cache.write_text(json.dumps({"sha256": key(tmp_path, 0), "caption": "an old hat"}) + "\n")
+    known = {"sha256": key(tmp_path, 0), "caption": "an old hat", "captioner": "an earlier one"}
+    cache.write_text(json.dumps(known) + "\n")
 
     class Model:
         name, asked = "model", 0
@@ -106,6 +107,14 @@ def test_a_picture_is_described_once(faces: Path, tmp_path: Path) -> None:
     rows = list(caption(work, tmp_path / "out", show=False).rows())
     assert [row["caption"] for row in rows] == ["an old hat", "something", None, "an old hat"]
     assert work.model.asked == 1  # type: ignore[attr-defined]
+    lines = [json.loads(line) for line in (tmp_path / "out" / FILE).read_text().splitlines()]
+    assert lines == [known, {"sha256": key(tmp_path, 1), "caption": "something", "captioner": "model"}]
+    # One that nobody is named for stays so; labels are asked of the others.
+    del known["captioner"]
+    cache.write_text(json.dumps(known) + "\n")
+    caption(Captioning(Slices(faces), known=cache), tmp_path / "again", show=False)
+    lines = [json.loads(line) for line in (tmp_path / "again" / FILE).read_text().splitlines()]
+    assert [line["captioner"] for line in lines] == [None, "labels"]
 
 
 def test_what_cannot_be_captioned(tmp_path: Path) -> None:

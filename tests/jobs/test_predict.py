@@ -405,4 +405,7 @@ def test_links_and_odd_names_are_read_and_other_kinds_are_listed(model: Model, f
     errors = {one.input: one.error for one in found if one.error}
     assert list(errors) == [str(album / "phone.HEIC")]
     assert "convert it" in errors[str(album / "phone.HEIC")]
+    # Named by itself, a file is tried, whatever its ending.
+    named = shutil.copy(next(folder.rglob("*.png")), tmp_path / "named.heic")
+    assert model.predict(named, crops=True)[0].error is None
     assert any(one.input.endswith("caf\\udce9.png") for one in found)

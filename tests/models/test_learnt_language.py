@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mien.errors import MienError
 from mien.faces import Crop, FaceBatch
+from mien.models import embeddings, learnt_language
 from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
 from mien.models.embeddings import caption_tokens, save_embeddings
 from mien.models.language import HashedLanguage
@@ -100,6 +101,26 @@ def test_tokens_are_runs_of_the_texts_states(clip: Path) -> None:
     torch.testing.assert_close(tokens[1], language.tokens(TEXTS[1:2])[0], atol=1e-5, rtol=1e-4)  # alone or not
 
 
+def test_texts_are_read_and_reduced_a_part_at_a_time(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    language = LearntLanguage(clip)
+    texts = ["a hat", "a cap", "a wall", "a tree", "hair"]
+    whole = language.tokens(texts), language.texts(texts)
+    seen: list[str] = []
+
+    def told(name: str, function: Any) -> Any:
+        return lambda *given, **named: (seen.append(name), function(*given, **named))[1]
+
+    monkeypatch.setattr(learnt_language, "TOGETHER", 2)
+    monkeypatch.setattr(language, "tokenizer", told("words", language.tokenizer))
+    monkeypatch.setattr(torch, "tensor_split", told("runs", torch.tensor_split))
+    language.model.text_model.register_forward_hook(lambda *_: seen.append("states"))
+    torch.testing.assert_close(language.tokens(texts), whole[0], atol=1e-5, rtol=1e-4, equal_nan=True)
+    assert seen == ["words", "states", "runs", "runs", "words", "states", "runs", "runs", "words", "states", "runs"]
+    seen.clear()
+    torch.testing.assert_close(language.texts(texts), whole[1], atol=1e-5, rtol=1e-4)
+    assert seen == ["words", "states"] * 3
+
+
 def test_a_text_model_reads_words_alone(tmp_path: Path) -> None:
     tokenizer = words()
     torch.manual_seed(0)
@@ -134,7 +155,12 @@ def test_it_guides_a_renderer(clip: Path) -> None:
 def test_a_language_by_its_name(clip: Path, tmp_path: Path) -> None:
     assert isinstance(build_language("hashed", 8), HashedLanguage)
     assert build_language(None, 8).width == 8
-    assert build_language(str(clip), 16) is build_language(str(clip), 16)
+    there = build_language(str(clip), 16)
+    assert there is build_language(str(clip), 16)
+    moved = build_language(str(clip), device="meta")
+    assert isinstance(moved, LearntLanguage)
+    assert moved.model.device.type == "meta"
+    assert build_language(str(clip)).model.device.type == "cpu"  # type: ignore[attr-defined]
     with pytest.raises(MienError, match=r"its tokens have 16 numbers, age_transformer\.text is 8; set .*text=16"):
         build_language(str(clip), 8)
     with pytest.raises(MienError, match=r"config\.json: no such file"):
@@ -158,7 +184,7 @@ class Counting(HashedLanguage):
         return super().tokens(texts)
 
 
-def test_embeddings_lie_beside_their_captions(tmp_path: Path) -> None:
+def test_embeddings_lie_beside_their_captions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache, keys = tmp_path / "captions.jsonl", ["aa" * 32, "bb" * 32, "cc" * 32]
     lines = ["a young woman with a hat", "a hat", "a woman with a hat"]
     cache.write_text(
@@ -176,6 +202,12 @@ def test_embeddings_lie_beside_their_captions(tmp_path: Path) -> None:
     assert language.read == 0
     # The young woman is read without her age, as the woman is.
     same(caption_tokens(cache, keys[:1], language), caption_tokens(cache, keys[2:], language))
+    # Texts that were stripped of other words are made anew.
+    assert language.read == 0
+    with monkeypatch.context() as other:
+        other.setattr(embeddings, "stripping", lambda: "of fewer words")
+        same(caption_tokens(cache, keys[:1], language), kept[2:])
+    assert language.read == 1
     # Another language, and other captions, are not served from it.
     assert caption_tokens(cache, keys, Counting(5, 4)).shape == (3, 4, 5)
     cache.write_text(cache.read_text().replace("hat", "cap"))

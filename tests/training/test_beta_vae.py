@@ -96,9 +96,7 @@ def test_what_cannot_be_trained_is_one_clear_line(drawn: Path, tmp_path: Path) -
         train_run(recipe(tmp_path / "faces"), tmp_path / "a", show=False)
     wide = Manifest(manifest.table, drawn, Crop("chip", 0.4, manifest.crop.size))
     guided = recipe(drawn, "beta_vae_objective.guide_model=face-mobile", "beta_vae_objective.guide=1")
-    with pytest.raises(
-        MienError, match=r"for the guide face-mobile: the manifest holds faces cropped as chip with"
-    ):
+    with pytest.raises(MienError, match=r"for the guide face-mobile: the manifest holds faces cropped as chip with"):
         assemble(guided, wide, Accelerator())
     with pytest.raises(MienError, match="a run trains one of them"):
         recipe(drawn, "landmarker.width=1.0")

@@ -230,9 +230,11 @@ def test_pages_of_other_sites_get_no_answer(client: Any, png: bytes, service: Ca
         refused = client.post("/gradio_api/upload", files=files, headers={"origin": origin})
         assert refused.status_code == 403
         assert "access-control-allow-origin" not in refused.headers
-    assert client.post("/gradio_api/upload", files=files, headers={"origin": "http://testserver"}).status_code == 200
+    assert client.post("/gradio_api/upload", files=files, headers={"origin": "http://testserver:80"}).status_code == 200
     # On this machine alone, a name of another site that leads here is another site.
     with TestClient(build_app(service((10, 10, 60)), SHIPPED, local=True)) as local:
         assert local.get("/config").status_code == 403
-        for host in ("127.0.0.1:7860", "localhost:7860", "[::1]:7860"):
+        for host in ("127.0.0.1:7860", "LocalHost:7860", "[::1]:7860"):
             assert local.get("/config", headers={"host": host}).status_code == 200
+        for bad in ({"host": "[::1"}, {"host": "localhost", "origin": "http://[x"}, {"host": "localhost:7:7"}):
+            assert local.get("/config", headers=bad).status_code == 403

@@ -53,11 +53,12 @@ def caption(
     from mien.errors import MienError
     from mien.jobs.caption import FILE, Captioning
     from mien.jobs.caption import caption as run
+    from mien.jobs.engine import first_rank
     from mien.jobs.predict import usable
     from mien.jobs.workers import Engine
     from mien.models.captioners import PROMPT
 
-    slices = Slices(faces)
+    slices, device = Slices(faces), usable(device)
     folder = output or slices.path.parent / "captions"
     if known is not None and known.resolve().parent == folder.resolve():
         raise MienError(f"--known {known} lies in the folder that is to be written; name another folder with -o")
@@ -69,15 +70,17 @@ def caption(
         strip_age=strip_age,
         known=known,
         batch=batch,
-        device=str(usable(device)),
+        device=device,
     )
     job = run(work, folder, engine=Engine(workers=workers, patience=patience))
+    if not first_rank():
+        return
     embeddings = None
     if language is not None:
         from mien.models.embeddings import save_embeddings
         from mien.models.learnt_language import build_language
 
-        embeddings = save_embeddings(folder / FILE, build_language(language))
+        embeddings = save_embeddings(folder / FILE, build_language(language, device=device))
     failures = [(row["row"], row["error"]) for row in job.rows() if row["error"] is not None]
     if json:
         told = {"faces": len(slices), "captioned": len(slices) - len(failures), "captions": folder / FILE}

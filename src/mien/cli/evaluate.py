@@ -77,18 +77,20 @@ def place(run: Path | None, manifest: Manifest, checkpoint: str) -> Path:
     """Where an evaluation goes unless it is said: the run's own record is that of its best weights on its own faces."""
     import json
 
+    from mien.data.manifest import FILE
     from mien.training.run import CONFIG
 
-    home = (manifest.path or Path("faces.parquet")).resolve().parent
+    path = (manifest.path or Path(FILE)).resolve()
     if run is None:
-        return home / "evaluation"
+        return path.parent / "evaluation"
     if not (run / CONFIG).is_file():
         return run
     record = json.loads((run / CONFIG).read_text(encoding="utf-8")).get("record") or {}
     own = record.get("manifest") == manifest.hash
     if own and checkpoint == "best":
         return run
-    parts = [*([] if own else [home.name]), *([] if checkpoint == "best" else [Path(checkpoint).name])]
+    name = path.parent.name if path.name == FILE else path.stem
+    parts = [*([] if own else [name, manifest.hash[:8]]), *([] if checkpoint == "best" else [Path(checkpoint).name])]
     return run / "evaluation" / "-".join(parts)
 
 

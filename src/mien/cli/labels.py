@@ -141,6 +141,7 @@ def _learnt(name: str, estimator: Estimator | None, manifest: Manifest) -> np.nd
 
     from mien.cli.console import say
     from mien.errors import MienError
+    from mien.evaluation.evaluate import splits_of
     from mien.faces import SPLITS
     from mien.models.checkpoint import load_estimator
     from mien.training.recipe import load_recipe
@@ -161,7 +162,8 @@ def _learnt(name: str, estimator: Estimator | None, manifest: Manifest) -> np.nd
         return found
     known = estimator if estimator is not None else load_estimator(name)
     if known.calibrated_on.get("manifest") == manifest.hash:
-        return manifest.codes("split") == SPLITS.index("train")
+        split = splits_of(known)[0]
+        return manifest.codes("split") == SPLITS.index(split) if split in SPLITS else np.ones(len(manifest), bool)
     say(untold.format(name))
     return np.zeros(len(manifest), dtype=bool)
 

@@ -92,22 +92,27 @@ def is_litter(name: str) -> bool:
 def walk(path: str | Path, refused: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
     """Each folder from `path` down, by name, and the names of its files, sorted.
 
-    Links to folders are followed, and each folder is met once, whatever links lead to it. One that cannot be read is
-    added to `refused`, with the reason.
+    Links to folders are followed where they lead away: what lies below `path` is met by its own name alone, a folder
+    elsewhere once, and one that holds `path` not at all. One that cannot be read is added to `refused`, with why.
     """
+    root = Path(os.path.realpath(path))
+
+    def leads_away(real: Path) -> bool:
+        return not (real.is_relative_to(root) or root.is_relative_to(real))
 
     def unread(error: OSError) -> None:
         refused[printable(str(error.filename))] = f"the folder cannot be read: {error.strerror}"
 
-    met = {os.path.realpath(path)}
+    met: set[Path] = set()
     for where, folders, names in os.walk(path, followlinks=True, onerror=unread):
         # Sorting and leaving out in place decide where os.walk goes on.
         for folder in sorted(folders):
             place = os.path.join(where, folder)
-            real = os.path.realpath(place)
-            if real in met:
+            real = Path(os.path.realpath(place))
+            if real in met or (os.path.islink(place) and not leads_away(real)):
                 folders.remove(folder)
-            met.add(real)
+            else:
+                met.add(real)
         folders.sort()
         yield where, sorted(names)
 

@@ -163,6 +163,7 @@ def _moved(age: tuple[float, float] | None, column: str, value: Any) -> tuple[fl
 def _corrected(face: Face, label: str, value: Any) -> Face:
     if label == "expression":  # the raters' votes would outvote the correction
         face = replace(face, expression_votes=None)
-    if label == "race7" and face.extra.get("race_from") == "race7":  # what was made of it follows
-        face = replace(face, race=RACE_OF_RACE7.get(value))
-    return replace(face, **{label: value}, extra={**face.extra, f"{label}_from": "corrected"})
+    made = {}
+    if label == "race7" and (face.race is None or face.extra.get("race_from") == "race7"):  # what is made of it follows
+        face, made = replace(face, race=RACE_OF_RACE7.get(value)), {"race_from": "race7"}
+    return replace(face, **{label: value}, extra={**face.extra, **made, f"{label}_from": "corrected"})

@@ -13,6 +13,7 @@ from mien.evaluation import groups
 from mien.evaluation.judge import judge
 from mien.evaluation.page import write_report
 from mien.evaluation.predictions import (
+    FEW,
     Predictions,
     Raw,
     calibrated_on,
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 CROSSFITTED = "cross-fitted: on one half of these faces, judged on the other, and the other way round"
 UNCALIBRATED = "none: the model carries nothing fitted on held-out faces"
-#: Faces that a model was calibrated on, among others, that are too few to be cross-fitted.
-FEW = 100
 
 
 @dataclass(frozen=True)
@@ -203,7 +202,7 @@ def _crossfit(estimator: Estimator, manifest: Manifest, split: str, rows: np.nda
     told = _calibration(estimator, manifest)
     if not count:
         return fitted, told
-    if count < FEW:
+    if count < FEW and estimator.calibrated_on.get("manifest") != manifest.hash:
         return np.zeros_like(fitted), f"{told}; {count:,} of these faces are among those that it was fitted on"
     return fitted, f"{told}, for the {count:,} of these faces that it was fitted on {CROSSFITTED}"
 

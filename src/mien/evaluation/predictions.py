@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 FACTS = b"mien"
 #: Bytes of a picture's sha256 by which it is known among those that an estimator was calibrated on.
 MARK = 6
+#: Faces that a model was calibrated on, among other data's, that are too few to be cross-fitted.
+FEW = 100
 #: Columns that every predictions table has.
 REQUIRED = ("path", "sha256", "group")
 

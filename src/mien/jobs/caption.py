@@ -16,13 +16,13 @@ from mien.data.pictures import decode, sha256
 from mien.data.slices import Slices
 from mien.errors import MienError, PictureError
 from mien.files import file_hash, whole
-from mien.jobs.engine import Job
+from mien.jobs.engine import Job, first_rank
 from mien.jobs.inputs import Item, ManifestItems
 from mien.jobs.stream import Loaded, stream
 from mien.jobs.workers import Engine, Row
 from mien.models.captioners import LONGEST, PROMPT, ImageTextCaptioner, label_caption
 from mien.models.estimator import fingerprint
-from mien.models.language import read_captions, without_age
+from mien.models.language import Told, read_cache, without_age
 
 #: The captioner that reads labels.
 LABELS = "labels"
@@ -59,7 +59,7 @@ class Captioning:
     batch: int = 8
     device: str = "cpu"
     _model: ImageTextCaptioner | None = field(default=None, repr=False)
-    _earlier: dict[str, str] | None = field(default=None, repr=False)
+    _earlier: dict[str, Told] | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_model": None, "_earlier": None}  # another process loads its own
@@ -72,10 +72,11 @@ class Captioning:
         return self._model
 
     @property
-    def earlier(self) -> dict[str, str]:
-        """The captions of the earlier cache by the hash of their pictures, in hex."""
+    def earlier(self) -> dict[str, Told]:
+        """The captions of the earlier cache, but empty ones, by the hash of their pictures, in hex."""
         if self._earlier is None:
-            self._earlier = {} if self.known is None else read_captions(self.known, keep_age=True)
+            known = {} if self.known is None else read_cache(self.known)
+            self._earlier = {key: told for key, told in known.items() if told.caption}
         return self._earlier
 
     def facts(self) -> dict[str, Any]:
@@ -102,7 +103,8 @@ class Captioning:
         for item, key, years, said in zip(ManifestItems(part), part.strings("sha256"), age, words, strict=True):
             try:
                 key = key or sha256(item.data())
-                yield key, self.earlier.get(key.hex()) or label_caption(float(years), *said), None
+                old = self.earlier.get(key.hex())
+                yield key, old.caption if old else label_caption(float(years), *said), None
             except PictureError as error:
                 yield None, None, str(error)
 
@@ -118,7 +120,7 @@ class Captioning:
                 yield None, None, done.error
             else:
                 key, old = done.notes
-                yield key, old or done.results[0], None
+                yield key, old.caption if old else done.results[0], None
 
 
 def caption(work: Captioning, folder: Path, *, engine: Engine | None = None, show: bool = True) -> Job:
@@ -129,7 +131,7 @@ def caption(work: Captioning, folder: Path, *, engine: Engine | None = None, sho
     """
     job = Job(folder, "caption", work.facts(), len(work.faces), shard=256)
     job.run(range(len(work.faces)), work, COLUMNS, failed=failed, engine=engine, unit="faces", show=show)
-    if job.pending():  # of several ranks only the first waits for all
+    if not first_rank():
         return job
     name = LABELS if work.captioner == LABELS else work.model.name
     written: set[bytes] = set()
@@ -137,7 +139,9 @@ def caption(work: Captioning, folder: Path, *, engine: Engine | None = None, sho
         for row in job.rows():
             if row["caption"] is not None and row["sha256"] not in written:
                 written.add(row["sha256"])
-                entry = {"sha256": row["sha256"].hex(), "caption": row["caption"], "captioner": name}
+                key = row["sha256"].hex()
+                captioner = work.earlier[key].captioner if key in work.earlier else name
+                entry = {"sha256": key, "caption": row["caption"], "captioner": captioner}
                 lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
     if not written:
         reason = next(row["error"] for row in job.rows())

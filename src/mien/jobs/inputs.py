@@ -186,7 +186,11 @@ def expand(given: Given | Iterable[Given]) -> Items:
 
 def name_of(given: str) -> str:
     """A folder's name for what is made of an input: the last part of its path, `faces` for a glob."""
-    return "faces" if glob.has_magic(given) and not Path(given).exists() else Path(given).resolve().stem or "faces"
+    path = Path(given)
+    if glob.has_magic(given) and not path.exists():
+        return "faces"
+    # A link has its own name; `.` and `..` have none.
+    return (path.resolve() if path.name in ("", "..") else path).stem or "faces"
 
 
 def _joined(parts: list[Sequence[Item]]) -> Iterable[Sequence[Item]]:
@@ -240,7 +244,7 @@ def _from_path(given: str | Path) -> Sequence[Item]:
         if not files:
             raise MienError(f"{text}: no picture matches")
         return [_item(file) for file in files]
-    return [_item(text)]
+    return [Item(printable(text), text)]  # named by itself: the decoder has the word
 
 
 def _item(file: str) -> Item:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mien.errors import MienError
 from mien.files import file_hash, whole
-from mien.models.language import Language, read_captions
+from mien.models.language import Language, read_captions, stripping
 
 #: Ending of the file beside a cache.
 ENDING = ".safetensors"
@@ -72,4 +72,4 @@ def caption_tokens(cache: str | Path, keys: Sequence[str], language: Language) -
 
 
 def _about(cache: str | Path, language: Language) -> dict[str, str]:
-    return {"captions": file_hash(cache), "language": language.hash()}
+    return {"captions": file_hash(cache), "stripping": stripping(), "language": language.hash()}

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,27 +17,70 @@ from torch import Tensor
 from mien.errors import MienError
 from mien.models.renderer import as_float
 
-#: Words of a caption that tell an age; a renderer that read them would not have to look.
-AGE_WORDS = re.compile(
-    r"\b(?:\d+(?:[- ]?years?)?(?:[- ]?old)?|years?[- ]old|young(?:er)?|old(?:er)?|elderly|aged?|middle-aged|"
-    r"teen(?:age|ager)?s?|adults?|bab(?:y|ies)|toddlers?|infants?|child(?:ren|ish)?|kids?|boys?|girls?|seniors?|twenties|thirties|"
-    r"forties|fifties|sixties|seventies|eighties|nineties|grand(?:mother|father|ma|pa))\b[ ,-]*",
-    re.IGNORECASE,
-)
 #: Who a word that tells an age speaks of, whatever their age.
 PERSONS = {
-    **dict.fromkeys(("boy", "grandfather", "grandpa"), "man"),
-    **dict.fromkeys(("girl", "grandmother", "grandma"), "woman"),
-    **dict.fromkeys(("child", "kid", "baby", "toddler", "infant", "teen", "teenager", "adult", "senior"), "person"),
-    "boys": "men",
-    "girls": "women",
-    **dict.fromkeys(("children", "kids", "babies", "toddlers", "infants", "teens", "teenagers", "adults"), "people"),
-    "seniors": "people",
+    **dict.fromkeys(("boy", "schoolboy", "grandfather", "grandpa"), "man"),
+    **dict.fromkeys(("girl", "schoolgirl", "grandmother", "grandma"), "woman"),
+    **dict.fromkeys(("boys", "schoolboys"), "men"),
+    **dict.fromkeys(("girls", "schoolgirls"), "women"),
+    **dict.fromkeys(("child", "kid", "baby", "toddler", "infant", "newborn", "preteen", "pre-teen"), "person"),
+    **dict.fromkeys(("teen", "teenager", "adolescent", "juvenile", "youth", "adult", "senior", "pensioner"), "person"),
+    **dict.fromkeys(("children", "kids", "babies", "toddlers", "infants", "newborns", "preteens", "teens"), "people"),
+    **dict.fromkeys(("pre-teens", "teenagers", "adolescents", "juveniles", "youths", "adults", "seniors"), "people"),
+    "pensioners": "people",
 }
+_PERSONS = "|".join(PERSONS)
 #: Such words, but those that only describe the person after them, as in "an adult woman": these are taken out.
 PERSON_WORDS = re.compile(
-    rf"\b(?:{'|'.join(PERSONS)})\b(?!\s+(?:(?:boy|girl|male|female)s?|m[ae]n|wom[ae]n|person|people)\b)", re.IGNORECASE
+    rf"\b(?:{_PERSONS})\b(?!-faced\b|\s+(?:{_PERSONS}|(?:fe)?males?|m[ae]n|wom[ae]n|person|people)\b)", re.IGNORECASE
 )
+#: Words of a caption that tell an age; a renderer that read them would not have to look.
+AGE_WORDS = re.compile(
+    r"\b(?:years?[- ]old|young(?:er|est)?|old(?:er|est)?|elderly|(?:(?:early|late)[- ])?middle[- ]aged?|age[ds]?|"
+    rf"teenaged?|youthful|baby-faced|child(?:ish|like)|{_PERSONS})\b(?:-looking\b)?[ ,-]*",
+    re.IGNORECASE,
+)
+
+_ONES = "one|two|three|four|five|six|seven|eight|nine"
+_TEENS = "ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen"
+_TENS = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
+#: Up to 119, and no part of 1940, 1.80, 12:30, 5'10 or #7.
+_DIGITS = r"(?<![\w#$£€])(?<!\d[.,:/'’])(?:1[01]\d|\d\d?)(?![.,:/'’]?\d)"
+_NUMBER = rf"(?:{_DIGITS}|\b(?:(?:{_TENS})(?:[- ](?:{_ONES}))?|{_TEENS}|{_ONES}))"
+_TO = r"(?: ?[-–/] ?| (?:to|and|or) )"
+_ABOUT = r"(?:\b(?:about|around|approximately|roughly|nearly|almost|over|under|between) )?"
+_UNIT = (
+    r"(?:[- ]?(?:years?|yrs?)(?:[- ]old| of age)?|[- ]?y[./]?o\b\.?+|[- ](?:months?|weeks?|days?)[- ]old"
+    r"|-?ish|[- ]something)"
+)
+_YEARS = rf"{_ABOUT}(?:{_NUMBER}{_TO})?{_NUMBER}{_UNIT}"
+_PART = r"(?:\b(?:early|mid|middle|late)\b[ -]*(?:(?:to|or)[ -]+)?)"
+_DECADE = rf"(?:{_PART}*(?:(?<![\w'’])\d\d['’]?s|\b(?:{_TENS.replace('ty', 'ties')}))|{_PART}+teens)"
+_HERS = r"\b(?:in (?:(?:his|her|their|the) )?|(?:(?:into|of|from) )?(?:his|her|their|the) )"
+_WHOSE = "|".join(rf"(?<=\b{who} )" for who in ("man", "woman", "lady", "person", "child", "boy", "girl"))
+#: A bare number is an age unless it counts, measures or names what stands beside it.
+_UNCOUNTED = r"(?<!\bby )(?<!\bx )(?<!× )(?<!\bnumber )(?<!\bsize )"
+_UNCOUNTING = (
+    r"(?!-\w| ?[%°]| (?:by|x|×|cm|mm|px)\b| (?:\w+ )?(?:people|children|men|women)\b"
+    r"| (?!(?:is|was|has|wears|looks|smiles)\b)\w+s\b)"
+)
+#: Ages that numbers tell: "about forty years", "25yo", "in her early thirties", "mid-30s", "aged 34", "a man of forty".
+AGES = re.compile(
+    rf"\b(?=\w)(?:(?:(?:{_WHOSE})of )?{_YEARS}"
+    rf"|(?:{_HERS})?{_ABOUT}(?:{_DECADE}{_TO})?{_DECADE}"
+    rf"|(?:in|into|of|from) (?:his|her|their) {_PART}*(?:teens(?:{_TO}{_DECADE})?|teenage years|youth|childhood)"
+    rf"|(?:in|of) (?:(?:his|her|their) )?{_PART}*(?:adulthood|(?:middle|old) age)"
+    rf"|(?:\bage[ds]?\b\W{{1,2}}(?:of )?|(?:{_WHOSE})of ){_ABOUT}(?:{_NUMBER}{_TO})?{_NUMBER}"
+    rf"|{_UNCOUNTED}{_ABOUT}(?:{_DIGITS}{_TO})?{_DIGITS}{_UNCOUNTING})(?!\w)[ ,-]*",
+    re.IGNORECASE,
+)
+#: "A 25-year-old with a hat" is somebody, unlike "a 25-year-old man"; so are "25-year-olds".
+SOMEBODY = re.compile(
+    rf"\b(an?) {_YEARS}"
+    r"(?= (?:with|in|on|at|who|and|is|has|wearing|smiling|looking|holding)\b|['’]s\b| *(?:[.;:!?)]|$))",
+    re.IGNORECASE,
+)
+SEVERAL = re.compile(rf"\b(?=\w){_YEARS}(?<=old)s\b", re.IGNORECASE)
 #: Up to this age a person is a boy or a girl.
 CHILD = 15
 
@@ -108,16 +151,32 @@ class HashedLanguage:
         return drawn.astype(np.float32)
 
 
-def read_captions(path: str | Path, keep_age: bool = False) -> dict[str, str]:
-    """The captions of a cache by the sha256 of their pictures; words that tell an age are taken out, if not kept.
+class Told(NamedTuple):
+    """A line of a cache of captions; `captioner` is None where the line does not name it."""
 
-    A cache has one JSON object a line, with `sha256` and `caption`; other keys (the captioner's name) are not looked
-    at. The last line of a picture counts.
+    caption: str
+    captioner: str | None
+
+
+def read_captions(path: str | Path) -> dict[str, str]:
+    """The captions of a cache by the sha256 of their pictures, without the words that tell an age.
+
+    Raises:
+        MienError: as `read_cache`.
+    """
+    return {key: without_age(told.caption) for key, told in read_cache(path).items()}
+
+
+def read_cache(path: str | Path) -> dict[str, Told]:
+    """The lines of a cache of captions, as they are, by the sha256 of their pictures.
+
+    A cache has one JSON object a line, with `sha256`, `caption` and, if it is known, `captioner`; other keys are not
+    looked at. The last line of a picture counts.
 
     Raises:
         MienError: no such file, or a line that is none of these.
     """
-    found: dict[str, str] = {}
+    found: dict[str, Told] = {}
     try:
         with open(path, encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
@@ -125,8 +184,7 @@ def read_captions(path: str | Path, keep_age: bool = False) -> dict[str, str]:
                     continue
                 try:
                     entry = json.loads(line)
-                    caption = str(entry["caption"])
-                    found[str(entry["sha256"])] = caption if keep_age else without_age(caption)
+                    found[str(entry["sha256"])] = Told(str(entry["caption"]), entry.get("captioner"))
                 except (json.JSONDecodeError, KeyError, TypeError):
                     raise MienError(
                         f"{path}: line {number} is not an object with sha256 and caption: {line.strip()[:60]!r}"
@@ -136,15 +194,27 @@ def read_captions(path: str | Path, keep_age: bool = False) -> dict[str, str]:
     return found
 
 
+def stripping() -> str:
+    """It changes when `without_age` takes out other words."""
+    words = [pattern.pattern for pattern in (SOMEBODY, SEVERAL, AGES, PERSON_WORDS, AGE_WORDS)]
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+
 def without_age(caption: str) -> str:
     """A caption without the words that tell an age: identity, hair, glasses and skin stay.
 
-    A boy becomes a man and a child a person: that somebody is missing would tell their age too.
+    A boy becomes a man and a child a person: that somebody is missing would tell their age too. Numbers that plainly
+    count or measure stay.
     """
-    caption = PERSON_WORDS.sub(lambda found: PERSONS[found[0].lower()], caption)
-    bare = AGE_WORDS.sub("", caption)
+    caption = " ".join(caption.split())
+    bare = SOMEBODY.sub(r"\1 person", SEVERAL.sub("people", caption))
+    bare = PERSON_WORDS.sub(lambda found: PERSONS[found[0].lower()], AGES.sub("", bare))
+    bare = AGE_WORDS.sub("", bare)
     if bare != caption:
+        # The article tells what stood after it: "an Asian man" was old and "a Asian man" young.
         bare = re.sub(r"\b([Aa])n (?=[^aeiou\W])", r"\1 ", bare)
+        bare = re.sub(r"\b([Aa]) (?=(?:[aioAIO]|[eE](?!u))\w{3})", r"\1n ", bare)
+        bare = re.sub(r"[ ,]+(?=[.;:!?)]|$)| +(?=,)|\( *\)", "", bare)
     return " ".join(bare.split())
 
 

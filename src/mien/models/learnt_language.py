@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,8 @@ class LearntLanguage:
         """See `Language.texts`: where it sees pictures, in the space it shares with them; else the mean state."""
         if not self.sees:
             return F.normalize(torch.stack([states.mean(dim=0) for states in self._states(texts)]), dim=1)
-        parts = [_pooled(self.model.get_text_features(**inputs)) for inputs in self._inputs(texts)]
-        return F.normalize(torch.cat(parts).float().cpu(), dim=1)
+        parts = [_pooled(self.model.get_text_features(**inputs)).float().cpu() for inputs in self._inputs(texts)]
+        return F.normalize(torch.cat(parts), dim=1)
 
     def images(self, images: Tensor) -> Tensor:
         """See `Language.images`.
@@ -95,23 +95,19 @@ class LearntLanguage:
         return F.normalize(features.float(), dim=1)
 
     @torch.no_grad()
-    def _states(self, texts: Sequence[str]) -> list[Tensor]:
-        """The last layer's states of each text's tokens, (T, width) float32 each."""
+    def _states(self, texts: Sequence[str]) -> Iterator[Tensor]:
+        """The last layer's states of each text's tokens, (T, width) float32 each; of `TOGETHER` texts at a time."""
         reader = getattr(self.model, "text_model", self.model)
-        found: list[Tensor] = []
         for inputs in self._inputs(texts):
             states = reader(**inputs).last_hidden_state.float().cpu()
             known = inputs["attention_mask"].bool().cpu()
-            found += [one[mask] for one, mask in zip(states, known, strict=True)]
-        return found
+            yield from (one[mask] for one, mask in zip(states, known, strict=True))
 
-    def _inputs(self, texts: Sequence[str]) -> list[dict[str, Tensor]]:
-        parts = [list(texts[start : start + TOGETHER]) for start in range(0, len(texts), TOGETHER)]
-        batches = [
-            self.tokenizer(part, padding=True, truncation=True, return_tensors="pt", return_attention_mask=True)
-            for part in parts
-        ]
-        return [{key: value.to(self.model.device) for key, value in batch.items()} for batch in batches]
+    def _inputs(self, texts: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+        how: dict[str, Any] = {"padding": True, "truncation": True, "return_attention_mask": True}
+        for start in range(0, len(texts), TOGETHER):
+            batch = self.tokenizer(list(texts[start : start + TOGETHER]), return_tensors="pt", **how)
+            yield {key: value.to(self.model.device) for key, value in batch.items()}
 
 
 def _pooled(output: Any) -> Tensor:
@@ -121,8 +117,8 @@ def _pooled(output: Any) -> Tensor:
 
 
 @lru_cache(maxsize=1)
-def build_language(given: str | None, width: int | None = None) -> Language:
-    """The language of a recipe: `hashed` (None too), or a folder; loaded once.
+def build_language(given: str | None, width: int | None = None, device: str = "cpu") -> Language:
+    """The language of a recipe: `hashed` (None too), or a folder; loaded once, onto `device`.
 
     Args:
         width: what the renderer's tokens must have; None: it reads none.
@@ -132,7 +128,7 @@ def build_language(given: str | None, width: int | None = None) -> Language:
     """
     if given in (None, HASHED):
         return HashedLanguage(width) if width else HashedLanguage()
-    language = LearntLanguage(str(given))
+    language = LearntLanguage(str(given), device)
     if width and width != language.width:
         raise MienError(
             f"language {given}: its tokens have {language.width} numbers, age_transformer.text is {width}; "

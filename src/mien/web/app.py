@@ -46,6 +46,8 @@ SERVED = re.compile(
     r"/(|config|theme\.css|manifest\.json|favicon\.ico|robots\.txt|(assets|static)/.*|gradio_api/("
     r"info|app_id|upload|upload_progress|file=(?!https?:).*|heartbeat/\w+|queue/(join|data)|cancel|reset))"
 )
+#: Ports that an address leaves out.
+PORTS = {"http": 80, "https": 443}
 #: Names of this machine for itself.
 LOCAL = ("127.0.0.1", "localhost", "::1")
 #: gradio's cards for social networks: the only outside hosts that its page names.
@@ -142,11 +144,13 @@ class Indoors:
 
     def _of_another_site(self, scope: Scope) -> bool:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get(b"host", "")
-        if self.local and urlsplit(f"//{host}").hostname not in LOCAL:
+        try:
+            host = urlsplit(f"{scope.get('scheme', 'http')}://{headers.get(b'host', '')}")
+            origin = urlsplit(headers[b"origin"]) if b"origin" in headers else host
+            here, there = ((one.hostname, one.port or PORTS.get(one.scheme)) for one in (host, origin))
+        except ValueError:  # no address at all
             return True
-        origin = headers.get(b"origin")
-        return origin is not None and urlsplit(origin).netloc != host
+        return here != there or (self.local and here[0] not in LOCAL)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import torch
 from mien.data.align import require_view
 from mien.data.corruptions import VERSION, corrupt, moved, table_hash
 from mien.errors import MienError, PictureError
-from mien.evaluation.predictions import Predictions, calibrated_on, halves, predictions_table, task_labels
+from mien.evaluation.predictions import FEW, Predictions, calibrated_on, halves, predictions_table, task_labels
 from mien.evaluation.robustness.subjects import MIRRORED, NoFaceError, Subjects, View
 from mien.files import whole, write_json
 from mien.progress import Progress
@@ -106,7 +106,8 @@ def run_passes(
     steps = [(cell, folder / "cells" / f"{cell[0]}-{cell[1]}.parquet") for cell in (MIRRORED, *cells)]
     with Progress(len(part) * (len(steps) + 1), "faces", label, show) as progress:
         if passes is None:
-            crossfit = bool(calibrated_on(estimator, manifest, split).any())
+            fitted = calibrated_on(estimator, manifest, split)[rows]
+            crossfit = bool(fitted.all() or fitted.sum() >= FEW)
             passes = _clean_pass(folder, runner, crossfit, facts, progress)
         else:
             progress.skip(len(part))
