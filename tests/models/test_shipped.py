@@ -9,6 +9,7 @@ import torch
 from mien.data.drawing.face import draw
 from mien.data.sources.drawn import sample
 from mien.models.checkpoint import (
+    CODE,
     DEFAULT_MODEL,
     FACTS,
     LANDMARKER,
@@ -32,6 +33,7 @@ def test_the_models_that_commands_ask_by_themselves_are_there() -> None:
     assert KINDS[DEFAULT_MODEL] == "estimator"
     assert KINDS[LANDMARKER] == "landmarker"
     assert KINDS[RENDERER] in ("age_transformer", "beta_vae")
+    assert KINDS[CODE] == "beta_vae"
 
 
 @pytest.mark.parametrize("name", sorted(KINDS))
@@ -58,3 +60,13 @@ def test_the_renderer_gives_the_same_bytes_twice_and_other_pictures_at_other_age
     assert torch.equal(once, again)
     assert 0 <= once.min() <= once.max() <= 1
     assert (once[0, 1:] - once[0, :-1]).abs().mean(dim=(1, 2, 3)).min() > 0.01
+
+
+def test_weights_in_half_precision_answer_in_single() -> None:
+    network = load_renderer(CODE)
+    assert {value.dtype for value in network.state_dict().values() if value.is_floating_point()} == {torch.float32}
+    face = torch.from_numpy(draw(sample(3, 1), 64)[0].copy())[None]
+    with torch.inference_mode():
+        made = network.render(face, torch.tensor([[10.0, 70.0]]))
+    assert made.dtype == torch.float32
+    assert (made[0, 1] - made[0, 0]).abs().mean() > 0.005

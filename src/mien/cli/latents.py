@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 def latents(
     faces: Annotated[Path, typer.Argument(help="A manifest of labelled faces.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="A beta-VAE: a run or a checkpoint.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="A beta-VAE: a run, a checkpoint; the shipped one unless given."),
+    ] = None,
     beside: Annotated[
         list[str] | None,
         typer.Option(metavar="RUN", help="Another beta-VAE for the same tables, such as seed 002's; may be repeated."),
@@ -58,7 +61,7 @@ def latents(
     PCA of the same size, an untrained encoder, the mean picture and what --beside and --autoencoder name stand in the
     same tables, on the same faces. Writes latents.json, latents.html, and the figures as files.
 
-    Examples: mien latents drawn -m runs/vae; mien latents utk -m runs/vae --judge face-mobile
+    Examples: mien latents utk; mien latents drawn -m runs/vae; mien latents utk -m runs/vae --judge face-mobile
     --identity mobilefacenet.safetensors --between 3 17; mien latents utk -m runs/vae --beside runs/cvae
     """
     from mien.cli.console import print_json, say
@@ -67,9 +70,10 @@ def latents(
     from mien.evaluation.latents.audit import PAGE, evaluate_latents
     from mien.jobs.predict import usable
     from mien.models.beta_vae import BetaVae
-    from mien.models.checkpoint import load_estimator, load_renderer
+    from mien.models.checkpoint import CODE, load_estimator, load_renderer
 
     where = usable(device)
+    model = model or CODE
     vae = load_renderer(model, where)
     if not isinstance(vae, BetaVae):
         raise MienError(f"{model} is a {type(vae).__name__} and has no code to judge; name a beta-VAE")

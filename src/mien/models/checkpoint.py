@@ -265,6 +265,8 @@ DEFAULT_MODEL = "face-mobile"
 LANDMARKER = "face-landmarks"
 #: The renderer that every command uses when none is named.
 RENDERER = "face-ages"
+#: The beta-VAE that every command uses when none is named.
+CODE = "face-code"
 
 
 def shipped_models() -> dict[str, Path]:
