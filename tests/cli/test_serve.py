@@ -45,11 +45,12 @@ def test_it_serves_until_it_is_told_to_end(
     seen: dict[str, Any] = {}
     build = mien.web.app.build_app
 
-    def told(service: Any, shipped: Any) -> Any:
+    def told(service: Any, shipped: Any, local: bool) -> Any:
+        assert local
         seen["folder"] = Path(os.environ["GRADIO_TEMP_DIR"])
         seen["models"] = [row["name"] for row in (*service.answering(), *shipped)]
         threading.Thread(target=visit, daemon=True).start()
-        return build(service, shipped)
+        return build(service, shipped, local)
 
     def visit() -> None:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mien.data.duplicates import Duplicates
-from mien.data.labelling import correct
+from mien.data.labelling import Tables, correct
 from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.evaluation.labels import Views, audit_labels, corrections, doubt, folds
@@ -132,7 +132,9 @@ def test_corrections_are_what_prepare_takes(tmp_path: Path) -> None:
     assert sorted(rows) == [("1.png", "age", "30"), ("2.png", "age", "")]
     (tmp_path / "c.csv").write_text("path,column,value\n" + "".join(",".join(row) + "\n" for row in rows))
     faces = [manifest.face(row) for row in range(3)]
-    assert correct(faces, tmp_path / "c.csv") == []
+    rows_read = Tables.read(corrections=tmp_path / "c.csv").corrections
+    assert rows_read is not None
+    assert correct(faces, rows_read) == []
     assert [face.age for face in faces] == [(30, 30), (30, 30), None]
 
 

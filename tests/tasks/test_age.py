@@ -229,7 +229,9 @@ def test_only_exact_ages_are_fitted_and_measured() -> None:
     half = {name: value[:200] for name, value in outputs.items()}
     assert task.fit(outputs, blurred) == task.fit(half, labels[:200])
     all_columns, half_columns = task.decode(outputs, {}), task.decode(half, {})
-    assert task.metrics(all_columns, blurred) == task.metrics(half_columns, labels[:200])
+    measured = task.metrics(all_columns, blurred)
+    assert 0 < measured.pop("inside") < 1
+    assert measured == task.metrics(half_columns, labels[:200])
 
 
 def test_temperature_stays_one_where_it_does_not_help() -> None:
@@ -266,7 +268,7 @@ def test_decoding_is_configurable(decode: str) -> None:
 def test_metrics_by_hand() -> None:
     columns = {"age": np.array([12.0, 25.0, 50.0, 99.0], dtype=np.float32)}
     found = make().metrics(columns, labels_of(5, 20, 22, (30, 40)))
-    assert found == pytest.approx({"mae": 40 / 3, "macro_mae": (7 + 16.5) / 2, "bias": 40 / 3})
+    assert found == pytest.approx({"mae": 40 / 3, "macro_mae": (7 + 16.5) / 2, "bias": 40 / 3, "inside": 0})
 
 
 def test_encode_and_condition() -> None:

@@ -222,7 +222,7 @@ class EstimatorObjective(Objective):
             return named
         names = sorted(self.estimator.tasks, key=lambda name: name != self.leading)
         first = [f"{name}/{figure}" for name in names for figure in _first_figures(self.estimator.task(name))]
-        figure = next((figure for figure in first if math.isfinite(known[figure])), None)
+        figure = next((figure for figure in first if math.isfinite(known.get(figure, math.nan))), None)
         if figure is None:
             raise MienError(
                 f"no face of data.select has a label to choose the best epoch by ({', '.join(first)}); label some, or "

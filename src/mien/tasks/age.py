@@ -219,8 +219,9 @@ class AgeTask(Task):
         `mae_ordinal` and `mae_regression`. Of age bins: `inside`, the share of the ages told that lie in them."""
         low, high = labels.cpu().double().numpy().T
         exact, binned = low == high, low < high
-        within = age.inside(low[binned], high[binned], columns["age"][binned]) if binned.any() else np.nan
-        inside = {"inside": float(within)}
+        inside = {}
+        if binned.any():
+            inside["inside"] = float(age.inside(low[binned], high[binned], columns["age"][binned]))
         figures = {"mae": "age", "mae_ordinal": "age_ordinal", "mae_regression": "age_regression"}
         present = {figure: column for figure, column in figures.items() if column in columns}
         if not exact.any():

@@ -66,7 +66,8 @@ def test_thresholds_are_those_of_a_loop_over_all_pairs(people: tuple[Manifest, n
         told, threshold = found.about["gaps"][place], found.thresholds[place]
         assert (told["different"], told["same"]) == (len(others), len(own))
         if not told["borrowed"]:
-            above = sum(value > threshold for value in others)
+            # The threshold is one of them, which a product of matrices may round otherwise than a loop.
+            above = sum(value > threshold + 1e-9 for value in others)
             assert above == int(0.01 * len(others))
         assert told["cosine"]["value"] == pytest.approx(np.mean(own))
         assert told["passed"]["value"] == pytest.approx(np.mean(np.array(own) > threshold))
