@@ -20,6 +20,7 @@ from mien.data.manifest import Manifest
 from mien.data.pictures import decode
 from mien.data.sources.drawn import sample
 from mien.errors import MienError
+from mien.evaluation.ageing.judges import IdentityJudge
 from mien.faces import Crop, Face
 from mien.jobs.enhance import SHARD, Enhancing, enhance, summary
 from mien.jobs.inputs import expand
@@ -45,7 +46,7 @@ class Twice:
 class Judge:
     """Sees ten years in each doubling of a picture's side; of everyone the same person."""
 
-    hash, name, crop = "judge", "judge", Crop("chip")
+    hash = "judge"
 
     def ask(self, images: Tensor) -> dict[str, np.ndarray]:
         return {"age": np.full(len(images), 10 * np.log2(images.shape[2]))}
@@ -186,9 +187,7 @@ def test_the_real_network_and_what_a_worker_would_be_given(faces: Path, upscaler
     assert rows[0]["picture"].endswith("000000.jpg")
 
 
-def test_what_cannot_be_done_is_one_clear_line(
-    faces: Path, upscaler_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_done_is_one_clear_line(faces: Path, upscaler_weights: Path, tmp_path: Path) -> None:
     with pytest.raises(MienError, match="nothing to do: give --upscaler"):
         Enhancing(tmp_path / "out")
     with pytest.raises(MienError, match="unknown format 'jpg'; did you mean 'jpeg'"):
@@ -198,10 +197,10 @@ def test_what_cannot_be_done_is_one_clear_line(
     photos = expand(str(tmp_path / "given"))
     with pytest.raises(MienError, match="--judge judges face crops"):
         enhance(work(tmp_path / "out", upscaler_weights, "upscale", judge="j"), photos, show=False)
-    monkeypatch.setattr(Judge, "check", lambda *_: None)
-    monkeypatch.setattr(Judge, "crop", Crop("chip", 0.4))
     judged = work(tmp_path / "out", upscaler_weights, "upscale", judge="j", identity="i")
-    with pytest.raises(MienError, match="for judge: the manifest holds faces cropped as chip, but chip with margin"):
+    who = judged.load()["identity"] = IdentityJudge("face-mobile")
+    who.crop = Crop("chip", 0.4)
+    with pytest.raises(MienError, match=r"for features of face-mobile: .* cropped as chip, but chip with margin"):
         enhance(judged, expand(str(faces)), show=False)
 
 

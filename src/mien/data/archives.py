@@ -131,9 +131,10 @@ class Folder:
 
     def names(self) -> list[str]:
         missed: dict[str, str] = {}
-        found = [
-            self._relative(os.path.join(where, name)) for where, names in walk(self.path, missed) for name in names
-        ]
+        found: list[str] = []
+        for where, names in walk(self.path, missed):
+            start = "" if where == str(self.path) else f"{self._relative(where)}/"
+            found += [start + name for name in names]
         self.refused = {self._relative(place): reason for place, reason in missed.items()}
         self.refused |= {printable(name): NO_TEXT for name in found if name != printable(name)}
         return sorted(name for name in found if name == printable(name) and not is_litter(name))

@@ -17,8 +17,10 @@ from PIL import Image, UnidentifiedImageError
 from mien.data.archives import Folder, Tree, leads_outside, open_archive
 from mien.errors import MienError, PictureError
 
-JPEG_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".jfi")
-PICTURE_ENDINGS = (*JPEG_ENDINGS, ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif")
+PICTURE_ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jfi"),
+    *(".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif"),
+)
 #: Pictures too, which mien does not read: they are listed, lest they be missed in silence.
 OTHER_ENDINGS = (".heic", ".heif", ".jxl", ".jp2", ".j2k", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf")
 OTHER = "a kind of picture that mien does not read; convert it to JPEG or PNG"

@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from mien.data.align import require_view
 from mien.data.manifest import FILE as MANIFEST
 from mien.data.manifest import Manifest
 from mien.data.pairs import with_enhanced
@@ -232,10 +231,9 @@ def enhance(
                 "--judge judges face crops; name a manifest, or say with --crops that these pictures are some"
             )
         for manifest in items.manifests:
-            networks["age"].check(manifest)
-            identity = networks.get("identity")
-            if identity is not None and identity.crop is not None:
-                require_view(manifest.crop, identity.crop, f"for {identity.name}: the manifest")
+            for judge in (networks["age"], networks.get("identity")):
+                if judge is not None:
+                    judge.check(manifest)
     job = Job(work.folder, "enhance", {"inputs": items.hash(), **work.facts()}, len(items), shard=SHARD)
     job.run(items, work, COLUMNS, failed=failed, engine=engine, show=show)
     if first_rank():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mien.data.manifest import Manifest
-from mien.evaluation.ageing.judges import Judges
+from mien.evaluation.ageing.judges import IdentityJudge, Judges
 from mien.faces import Crop
 from mien.models.renderer import as_float
 
@@ -45,6 +45,7 @@ class Coarse:
     """Identity is how a picture looks from afar."""
 
     name, hash, perceptual, crop = "coarse", "coarse-1", None, None
+    check = IdentityJudge.check
 
     def embed(self, images: Tensor) -> np.ndarray:
         return small(images)

@@ -77,8 +77,8 @@ def audit_ageing(
     limits = ageing.bands(asked, counted)
     part = manifest.split(split)
     judges.age.check(part)
-    if judges.identity is not None and judges.identity.crop is not None:
-        require_view(part.crop, judges.identity.crop, f"for {judges.identity.name}: {part.path or 'the manifest'}")
+    if judges.identity is not None:
+        judges.identity.check(part)
     if pairs is not None:
         require_view(pairs.crop, part.crop, f"for the thresholds of identity: {pairs.path or 'the manifest of pairs'}")
     available = np.ones(len(part), dtype=bool)

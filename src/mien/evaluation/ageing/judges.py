@@ -138,6 +138,11 @@ class IdentityJudge:
         self.net.to(device)
         self.hash = fingerprint(self.net, {})
 
+    def check(self, manifest: Manifest) -> None:
+        """Refuse faces of another crop than an estimator learnt from."""
+        if self.crop is not None:
+            require_view(manifest.crop, self.crop, f"for {self.name}: {manifest.path or 'the manifest'}")
+
     @torch.inference_mode()
     def embed(self, images: Tensor) -> np.ndarray:
         """Uint8 faces (B, 3, H, W) to embeddings (B, E) float32 of length 1."""
