@@ -18,6 +18,7 @@ from typing import Any
 
 from mien.data.align import require_view
 from mien.data.manifest import Manifest
+from mien.data.splits import teachers
 from mien.errors import MienError
 from mien.evaluation.latents.codes import Coded, at_most, code_faces
 from mien.evaluation.latents.shifts import judge_shifts
@@ -123,7 +124,7 @@ def shifts(network: BetaVae, manifest: Manifest, judged: Manifest, given: argpar
         require_view(faces.crop, network.crop, str(faces.path or "the manifest"))
         return code_faces(network, faces, given.device)
 
-    learnt, shown = coded(at_most(manifest.split("train"), given.limit)), coded(judged)
+    learnt, shown = coded(at_most(teachers(manifest, given.split), given.limit)), coded(judged)
     embed = None if given.identity is None else load_identity(given.identity).to(given.device)
     pairs = None if given.pairs is None else coded(Manifest.open(given.pairs))
     boot = Bootstrap(shown.manifest.groups(), given.bootstraps)

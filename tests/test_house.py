@@ -81,10 +81,22 @@ def test_the_commands_and_flags_on_the_pages_exist(page: str, line: str) -> None
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in (*PAGES, ROOT / "CONTRIBUTING.md"):
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            if not target.startswith("http"):
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+    cards = (ROOT / "src/mien/weights").glob("*/README.md")
+    for page in (
+        *PAGES,
+        *cards,
+        *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/RESULTS.md")),
+    ):
+        for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            if target.startswith("http"):
+                continue
+            file, _, part = target.partition("#")
+            there = page.parent / file if file else page
+            assert there.exists(), f"{page.name}: {target}"
+            if part:
+                heads = re.findall(r"^#+ (.*)$", there.read_text(encoding="utf-8"), re.MULTILINE)
+                slugs = {re.sub(r"[^\w -]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+                assert part in slugs, f"{page.name}: {target}"
 
 
 def test_nothing_downloads_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:

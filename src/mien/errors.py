@@ -40,4 +40,4 @@ def need(module: str, extra: str) -> ModuleType:
     except ImportError as error:
         if error.name is not None and not module.startswith(error.name.split(".")[0]):
             raise
-        raise MienError(f"{module} is not installed; install it with: pip install 'mien[{extra}]'") from None
+        raise MienError(f"{module} is not installed; in mien's folder, run: pip install '.[{extra}]'") from None

@@ -114,4 +114,4 @@ def test_a_missing_extra_is_named_before_any_work(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     result = run("-o", tmp_path / "x.onnx")
     assert result.exit_code == 2
-    assert result.stderr == "mien: onnxruntime is not installed; install it with: pip install 'mien[export]'\n"
+    assert result.stderr == "mien: onnxruntime is not installed; in mien's folder, run: pip install '.[export]'\n"

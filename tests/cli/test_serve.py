@@ -115,7 +115,7 @@ def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     result = run("--port", 0)
     assert result.exit_code == 2
-    assert result.stderr == "mien: gradio is not installed; install it with: pip install 'mien[web]'\n"
+    assert result.stderr == "mien: gradio is not installed; in mien's folder, run: pip install '.[web]'\n"
 
 
 def test_neither_the_command_nor_what_it_imports_first_brings_gradio_or_torch() -> None:

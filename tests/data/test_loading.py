@@ -224,3 +224,10 @@ def test_a_face_shown_again_in_an_epoch_looks_otherwise(faces: Manifest) -> None
     assert len(shown) == 5
     assert len({image.numpy().tobytes() for image in shown}) == 5
     assert torch.equal(torch.cat([batch.images for batch in reader.epoch(start=1)]), images[5:])
+
+
+def test_batches_carry_the_weights_of_the_sampling(faces: Manifest) -> None:
+    sampling = Sampling(weights="inverse")
+    batch = next(loader(faces, sampling=sampling).epoch())
+    assert batch.weights is not None
+    np.testing.assert_allclose(batch.weights, sampling.loss_weights(faces)[batch.index.numpy()], rtol=1e-6)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mien.data.align import CHIP
 from mien.data.manifest import Manifest
-from mien.data.splits import FRACTIONS, assign_splits, combine_groups, split_rest
+from mien.data.splits import FRACTIONS, assign_splits, combine_groups, split_rest, teachers
 from mien.errors import MienError
 from mien.faces import SPLITS, Face, age_bin
 
@@ -159,3 +159,15 @@ def test_where_only_test_faces_are_given_the_rest_is_split_in_three(tmp_path: Pa
     assert counts[:3].tolist() == pytest.approx([170 * 0.675, 170 * 0.075, 170 * 0.25], abs=2)
     partly = [Face(f"{n}.png", split="train" if n else None) for n in range(3)]
     assert split_rest(Manifest.from_faces(partly, tmp_path, CHIP), np.full(3, -1), 0).tolist() == [-1, 0, 0]
+
+
+def test_nobody_who_is_judged_teaches() -> None:
+    faces = [Face(f"{row}.png", person=f"p{row // 2 % 5}" if row < 20 else None) for row in range(24)]
+    manifest = Manifest.from_faces(faces, Path(), CHIP)
+    groups = np.array([row // 2 % 5 if row < 20 else -1 for row in range(24)])
+    split = [("train", "val")[row in (0, 3, 22)] for row in range(24)]
+    manifest = manifest.with_columns({"group": groups, "split": split})
+    found = teachers(manifest, "val")
+    assert found.strings("path").tolist() == [
+        f"{row}.png" for row in range(24) if groups[row] not in (0, 1) and row != 22
+    ]

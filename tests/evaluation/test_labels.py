@@ -83,6 +83,32 @@ def test_an_interval_is_held_against_its_nearer_end() -> None:
     assert (found.wrong[1:] < 0.1).all()
 
 
+@pytest.mark.parametrize("wrong", [0.0, 0.03])
+@pytest.mark.parametrize("bins", [1.0, 0.7, 0.0], ids=["bins", "mixed", "years"])
+def test_age_bins_are_doubted_as_single_years_are(bins: float, wrong: float) -> None:
+    """Nine bins, as FairFace has them: most hold the model's age, which must not make it look surer than it is."""
+    generator = np.random.default_rng(0)
+    said = np.clip(generator.gamma(5, 7, 4000), 1, 90)
+    label = np.floor(np.clip(said + generator.laplace(0, 4, 4000), 0, 100))
+    replaced = generator.random(4000) < wrong
+    label[replaced] = generator.permutation(label)[replaced]
+    edges = np.array([0, 3, 10, 20, 30, 40, 50, 60, 70, 121])
+    binned = np.where(generator.random(4000) < bins, np.searchsorted(edges, label, side="right"), 0)
+    low, high = np.where(binned > 0, edges[binned - 1], label), np.where(binned > 0, edges[binned] - 1, label)
+    found = doubt(low, high, Views(["m"], said[None], np.full((1, 4000), 6.0)))
+    assert found.scale[0] == pytest.approx(4, rel=0.15)
+    assert abs(found.share - wrong) < 0.015
+    assert ((found.wrong >= 0.5) & ~replaced).mean() < 0.005
+
+
+def test_experts_have_no_say_on_labels_that_are_theirs() -> None:
+    ages = np.array([30.0, 40.0])
+    manifest = manifest_of(ages).with_columns(
+        {"moe_age": [30.0, 44.0], "moe_std": [3.0, 3.0], "age_from": ["moe", "name"]}
+    )
+    np.testing.assert_array_equal(Views.of(manifest).ages, [[np.nan, 44.0]])
+
+
 def test_copies_are_held_against_each_other_and_models_decide() -> None:
     ages = np.array([30.0, 60.0, 30.0, 30.0, 55.0, 20.0, 20.0])
     manifest = manifest_of(ages, ["Male", "Male", "Male", "Female", "Male", "Male", "Female"])

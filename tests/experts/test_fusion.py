@@ -158,3 +158,19 @@ def test_the_interval_holds_what_it_says_with_few_trusted_faces_and_many_experts
         fused = fusion(ages[others], -spread[others], spread[others] ** 2)
         held.append(((fused.low <= true[others]) & (true[others] <= fused.high)).mean())
     assert np.mean(held) == pytest.approx(0.9, abs=0.03)  # scores of the faces that it was fitted on: 0.83
+
+
+def test_ages_and_their_intervals_stay_within_a_life() -> None:
+    fusion = Fusion(
+        ["a", "b"], [0, 0], [1, 2], knots=[0, 120], bias={"a": [5, -5], "b": [6, -6]}, interval=(25.0, 1.0, 2.0)
+    )
+    fused = fusion(np.array([[1.0, 2], [0, 0], [119, 120], [40, 42]]), np.zeros((4, 2)))
+    assert fused.age[:3] == pytest.approx([0, 0, 120])
+    assert ((fused.low >= 0) & (fused.low <= fused.age) & (fused.age <= fused.high) & (fused.high <= 120)).all()
+
+
+def test_experts_without_confidences_are_no_reason_to_warn(recwarn: pytest.WarningsRecorder) -> None:
+    rng = np.random.default_rng(0)
+    true = rng.uniform(10, 80, 60)
+    fit(["a", "b"], true[:, None] + rng.normal(0, 5, (60, 2)), np.full((60, 2), np.nan), true)
+    assert not recwarn.list

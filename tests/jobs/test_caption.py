@@ -7,9 +7,11 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mien.data.drawing.face import draw
@@ -20,6 +22,7 @@ from mien.errors import MienError
 from mien.faces import Crop, Face
 from mien.jobs.caption import FILE, Captioning, caption
 from mien.models.captioners import ImageTextCaptioner, label_caption
+from mien.models.image_text import ImageText
 from mien.models.language import read_captions
 
 pytest.importorskip("transformers")
@@ -123,3 +126,24 @@ def test_what_cannot_be_captioned(tmp_path: Path) -> None:
         caption(Captioning(Slices(tmp_path / "faces")), tmp_path / "out", show=False)
     with pytest.raises(MienError, match=r"config\.json: no such file"):
         caption(Captioning(Slices(tmp_path / "faces"), str(tmp_path)), tmp_path / "other", show=False)
+
+
+@pytest.mark.parametrize(("repeats", "encoder"), [(3, False), (2, False), (0, True)], ids=["all", "most", "none"])
+def test_of_what_a_model_says_the_question_alone_is_left_out(repeats: int, encoder: bool) -> None:
+    """Decoders repeat the whole prompt, BLIP all but its last token, encoder-decoders nothing."""
+    asked, new = torch.tensor([[5, 6, 7], [5, 6, 7]]), torch.tensor([[8, 9], [9, 6]])
+    model = object.__new__(ImageText)
+    model.model = SimpleNamespace(
+        generate=lambda **_: torch.cat([asked[:, :repeats], new], dim=1),
+        config=SimpleNamespace(is_encoder_decoder=encoder),
+    )
+    model.tokenizer = SimpleNamespace(batch_decode=lambda ids, **_: [" ".join(map(str, row)) for row in ids.tolist()])
+    assert model.answers({"input_ids": asked}) == ["8 9", "9 6"]
+
+
+def test_a_caption_without_a_word_is_none(faces: Path, tmp_path: Path) -> None:
+    work = Captioning(Slices(faces), "model")
+    work._model = SimpleNamespace(name="mute", describe=lambda images: [""] * len(images))  # type: ignore[assignment]
+    work.facts = dict  # type: ignore[method-assign]
+    with pytest.raises(MienError, match="mute says nothing of it"):
+        caption(work, tmp_path / "out", show=False)

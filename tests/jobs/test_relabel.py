@@ -17,6 +17,7 @@ from mien.data.slices import Slices
 from mien.errors import MienError
 from mien.evaluation.relabelled import guard_labels
 from mien.experts.columns import experts_of, reliability, with_fused_ages
+from mien.experts.fusion import LEAST
 from mien.experts.methods import Method
 from mien.faces import Crop, Face
 from mien.jobs.relabel import Answered, ask_experts, fit_on, write_labels
@@ -178,6 +179,20 @@ def test_a_fit_takes_each_experts_bias_off(faces: Path, tmp_path: Path) -> None:
     label = made.numbers("age_low")
     inside = (made.numbers("moe_low") <= label) & (label <= made.numbers("moe_high"))
     assert inside[:59].mean() >= 0.9
+
+
+def test_ages_of_experts_are_not_trusted(faces: Path, tmp_path: Path) -> None:
+    answered = ask(faces, tmp_path / "answers", RulerSettings("a", -6.0), RulerSettings("b", 9.0))
+    write_labels(answered, Method("mean", ["a", "b"]), tmp_path / "moe", "set", replace=True)
+    given = fit_on(answered)
+    relabelled = ask(tmp_path / "moe/relabelled.parquet", tmp_path / "again", RulerSettings("a", -6.0))
+    kept = (Manifest.open(tmp_path / "moe/relabelled.parquet").strings("age_from") != "moe").sum()
+    assert given.trusted > kept
+    if kept < LEAST:
+        with pytest.raises(MienError, match=f"{kept} trusted faces"):
+            fit_on(relabelled)
+    else:
+        assert fit_on(relabelled).trusted == kept
 
 
 def test_reliability_falls_with_the_spread() -> None:

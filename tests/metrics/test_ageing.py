@@ -41,3 +41,10 @@ def test_order_of_each_face() -> None:
     assert rising(judged).tolist() == [float(sorted(set(row)) == list(row)) for row in judged]
     assert rising(judged)[:2].tolist() == [1, 0]
     assert np.isnan(slope(judged[:, :1], ASKED[:1])).all()
+
+
+def test_what_was_not_judged_counts_neither_way() -> None:
+    judged = np.array([[5.0, np.nan, 25.0, 35.0], [5.0, 15.0, 25.0, 35.0], [5.0, 5.0, 5.0, 5.0]])
+    asked = np.array([5.0, 15.0, 25.0, 35.0])
+    np.testing.assert_array_equal(rising(judged), [np.nan, 1, 0])
+    np.testing.assert_allclose(spearman(judged, asked), [np.nan, 1, 0])

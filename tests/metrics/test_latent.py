@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import mutual_info_score
 
-from mien.metrics.latent import classes, dci, mig, mig_null, mutual_information, sap
+from mien.metrics.latent import LEARN, _halves, classes, dci, mig, mig_null, mutual_information, sap
 
 rng = np.random.default_rng(0)
 N = 4000
@@ -91,3 +91,18 @@ def test_dci_scores_are_the_entropies_of_the_importance_matrix() -> None:
     assert list(found["completeness"].values()) == pytest.approx(completeness.tolist())
     expected = (disentanglement * weight.sum(0) / weight.sum()).sum()
     assert found["disentanglement"] == pytest.approx(expected)
+
+
+def test_no_group_is_on_both_sides() -> None:
+    members = np.repeat(np.arange(30), 3)
+    learn, judge = _halves(members, 0)
+    assert not set(members[learn]) & set(members[judge])
+    assert sorted([*learn, *judge]) == list(range(90))
+    assert len(learn) == pytest.approx(90 * LEARN, abs=3)
+    # Codes that name the person, and nothing of what is asked: found again only where the person was learnt from.
+    rng = np.random.default_rng(0)
+    persons = np.repeat(np.arange(100), 6)
+    codes, word = rng.normal(size=(100, 4))[persons], rng.integers(0, 2, 100)[persons]
+    apart, mixed = (dci(codes, {"word": word}, groups=given)["informativeness"]["word"] for given in (persons, None))
+    assert mixed > 0.85
+    assert apart < 0.7

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from mien.errors import MienError
 from mien.models.autoencoder import load_autoencoder
 
-diffusers = pytest.importorskip("diffusers", reason="pip install 'mien[represent]'")
+diffusers = pytest.importorskip("diffusers", reason="pip install '.[represent]'")
 
 
 def tiny(kind: str, folder: Path) -> Any:

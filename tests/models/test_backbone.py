@@ -136,3 +136,11 @@ def test_strided_depthwise_convolutions_are_precise_under_autocast_and_change_no
             torch.testing.assert_close(wide[0](x).double(), exact, rtol=2**-8, atol=1e-6)
             rough = backbone(images)
     assert 0 < (rough - plain).abs().mean() < 0.1 * plain.abs().mean()
+
+
+def test_networks_see_the_pixels_that_their_weights_were_made_for() -> None:
+    imagenet, faces_only = build_backbone("resnet18"), build_backbone("mobilefacenet")
+    assert imagenet.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert imagenet.std.flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
+    assert faces_only.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert faces_only.std.flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 
 from mien.data.align import CHIP
@@ -53,3 +56,25 @@ def test_class_weights_are_the_runs_own_wherever_it_starts_from() -> None:
         assert start_from(second, first) == []
         assert second.task("race").class_weights.tolist() == expected
         assert torch.equal(second.task("race").output.weight, first.task("race").output.weight)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "anew"),
+    [
+        ({"method": "or_cnn"}, {"method": "corn"}, "age"),
+        ({"method": "dldl"}, {"method": "dldl", "grid": {"first": 1, "last": 101}}, "age"),
+        ({"given": ["gender", "race"]}, {"given": ["race", "gender"]}, "age"),
+        ({"method": "dldl"}, {"method": "mean_variance", "decode": "mean"}, None),  # both are shares of the same years
+    ],
+)
+def test_a_head_that_meant_something_else_begins_anew(
+    before: dict[str, Any], after: dict[str, Any], anew: str | None
+) -> None:
+    def built(age: dict[str, Any]) -> Estimator:
+        tasks = TasksSettings.model_validate({"age": {"grid": {"first": 0, "last": 100}} | age})
+        return build_estimator(ModelSettings(backbone="test_resnet", input_size=32), tasks, CHIP)
+
+    first, second = built(before), built(after)
+    begun = start_from(second, first)
+    assert {name.split(".")[1] for name in begun} == ({anew} if anew else set())
+    assert torch.equal(second.task("gender").output.weight, first.task("gender").output.weight)

@@ -11,6 +11,7 @@ import torch
 
 from mien.data.align import CHIP
 from mien.errors import MienError
+from mien.evaluation.evaluate import splits_of
 from mien.faces import Crop
 from mien.models.backbone import Joined
 from mien.models.checkpoint import load_estimator, save_estimator
@@ -137,3 +138,11 @@ def test_what_all_were_shown_in_training_the_joined_model_was_shown() -> None:
     assert join(singles).settings["augment"] == {"flip": 0.5}
     singles[1].settings["augment"] = {"flip": 0.0}
     assert "augment" not in join(singles).settings
+
+
+def test_faces_that_any_part_learnt_from_flatter_the_joined_model() -> None:
+    singles = [made(1), made(2)]
+    singles[0].settings["splits"] = singles[1].settings["splits"] = {"train": "train", "select": "val"}
+    assert splits_of(join(singles)) == ("train", "val")
+    singles[1].settings["splits"] = {"train": "all", "select": "val"}
+    assert splits_of(join(singles)) == ("all", "val")

@@ -107,3 +107,18 @@ def test_the_conditional_shift_is_rendering_at_a_later_age(age_dims: int) -> Non
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(found[0, 0], images[0])
     assert (found[0, 1] - images[0]).abs().max() > 1e-3
+
+
+def test_a_conditional_network_is_told_the_age_that_is_shifted() -> None:
+    torch.manual_seed(0)
+    vae = BetaVae(BetaVaeSettings(size=32, width=8, id_dims=6, conditional=True), Crop("chip")).eval()
+    for name, parameter in vae.named_parameters():
+        if "modulation" in name or "conv2" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    images, ages = torch.rand(2, 3, 32, 32), torch.tensor([20.0, 60.0])
+    change = shift("conditional", np.zeros((1, 7)), np.zeros(1), line=np.ones(1))
+    with torch.no_grad():
+        found = render_shifted(vae, images, torch.tensor([[0.0, 30.0]] * 2), change, residual=False, ages=ages)
+        torch.testing.assert_close(
+            found, vae.render(images, ages[:, None] + torch.tensor([0.0, 30.0]), ages, residual=False)
+        )

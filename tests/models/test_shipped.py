@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -70,3 +71,22 @@ def test_weights_in_half_precision_answer_in_single() -> None:
         made = network.render(face, torch.tensor([[10.0, 70.0]]))
     assert made.dtype == torch.float32
     assert (made[0, 1] - made[0, 0]).abs().mean() > 0.005
+
+
+#: What each says today of six drawn faces: other weights, or other pixels before them, say other things.
+SAID = {
+    "face-mobile": ("age", [25.5, 75.2, 31.0, 8.3, 57.8, 64.5], 1.0),
+    "face-pair": ("age", [25.4, 70.4, 28.2, 6.3, 55.1, 45.7], 1.0),
+    "face-affect": ("valence", [-0.48, -0.14, -0.19, 0.45, -0.48, -0.30], 0.04),
+}
+
+
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind == "estimator"])
+def test_shipped_estimators_say_what_they_said(name: str) -> None:
+    column, expected, near = SAID[name]
+    estimator = load_estimator(name)
+    images = torch.from_numpy(np.stack([draw(sample(5, number), 112)[0] for number in range(0, 24, 4)]))
+    with torch.inference_mode():
+        outputs = estimator(images)
+    said = estimator.task(column).decode(outputs[column], {})[column]
+    assert said == pytest.approx(expected, abs=near)

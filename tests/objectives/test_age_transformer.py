@@ -301,3 +301,44 @@ def test_words(tmp_path: Path) -> None:
     assert torch.equal(tokens[0, 0], tokens[2, 0])
     assert bool(tokens[1].isnan().all())
     assert torch.allclose(language.texts(["one", "two"]).norm(dim=1), torch.ones(2))
+
+
+def test_guided_terms_have_the_values_of_their_formulas(guide: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for 20 and 40, 50 and 70 years, the guide sees 30 and 28, 50 and 70; everybody is the same person."""
+    batch = faces(2)
+    made = objective(
+        batch, age=1.0, ordering=1.0, guide_model=guide, identity=1.0, identity_model=guide, renders=2, jitter=0.0
+    )
+    seen = Seen(torch.tensor([30.0, 28.0, 50.0, 70.0]), torch.zeros(4), ())
+    assert made.guide is not None
+    monkeypatch.setattr(made.guide, "ask", lambda *_: seen)
+    monkeypatch.setattr(made, "_asked", lambda *_: torch.tensor([[20.0, 40.0], [50.0, 70.0]]))
+    same = torch.nn.functional.normalize(torch.ones(1, 4), dim=1)
+    monkeypatch.setattr(made.identity, "forward", lambda images: same.expand(len(images), -1))
+    found = losses(made, GENERATOR, batch)
+    # Decades off: 1 and 1.2, less half a year of the quadratic part; the second face is right.
+    assert found["age"] == pytest.approx((0.95 + 1.15) / 2 / 2)
+    # The first face's judged ages fall by 2 years where 2 at least are to be gained: .4 of a decade, of two faces.
+    assert found["ordering"] == pytest.approx(0.4 / 2)
+    assert found["identity"] == pytest.approx(0.0, abs=1e-5)
+    monkeypatch.setattr(made.identity, "forward", lambda images: same.expand(len(images), -1) * images.mean().sign())
+    assert found["identity"] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_the_discriminator_takes_real_faces_for_real_and_renders_for_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = faces()
+    made = objective(batch)
+    assert made.discriminator is not None
+    given = made.discriminator.forward
+    monkeypatch.setattr(made.discriminator, "forward", lambda *asked: (given(*asked)[0] * 0 + 3.0, given(*asked)[1]))
+    found = losses(made, DISCRIMINATOR, batch, step=1)
+    assert found["real"] == pytest.approx(math.log1p(math.exp(-3)))
+    assert found["made"] == pytest.approx(math.log1p(math.exp(3)))
+    assert found["mismatch"] > 1  # of the faces whose wrong age is far from their own
+    assert losses(made, GENERATOR, batch)["adversarial"] == pytest.approx(math.log1p(math.exp(-3)))
+
+
+@pytest.mark.parametrize("choose", ["age/mae", "ordering/pairs", "identity/cosine"])
+def test_a_figure_that_no_guide_gives_cannot_choose(choose: str) -> None:
+    with pytest.raises(ValidationError, match=f"choose={choose} needs"):
+        AgeTransformerObjectiveSettings(choose=choose)  # type: ignore[arg-type]

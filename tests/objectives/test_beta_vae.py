@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +33,8 @@ BARE = {"age_rate": 0.0, "age": 0.0, "adversary": 0.0}
 class Select:
     def __init__(self, batch: FaceBatch) -> None:
         self.batch = batch
+        self.labels = batch.labels
+        self.manifest = SimpleNamespace(groups=lambda: np.arange(len(batch)))
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[FaceBatch]:
         yield self.batch
@@ -284,3 +287,18 @@ def test_it_learns_a_few_drawn_faces_with_their_ages(drawn: Path, capsys: pytest
     assert last["probe/constant"] > 10
     pictures = made.figures()["select/ages"]
     assert len(pictures.axes) == 6 * 8
+
+
+def test_a_figure_that_will_not_be_there_cannot_choose() -> None:
+    batch = faces(EXACT)
+    with pytest.raises(MienError, match="a conditional network has no z_age"):
+        objective(batch, {"conditional": True}, choose="age/mae", **BARE)
+    with pytest.raises(MienError, match=r"needs 4 faces of data\.select with an age in years; it has 1"):
+        objective(faces([(30.0, 30.0), (20.0, 29.0), (math.nan, math.nan)]), choose="probe/ratio")
+    assert objective(batch, choose="probe/ratio").chooses == ("probe/ratio", False)
+
+
+def test_a_conditional_network_is_not_credited_with_the_age_it_was_told() -> None:
+    batch = faces(EXACT)
+    assert "age/mae" not in objective(batch, {"conditional": True}, **BARE).validate({})
+    assert "age/mae" in objective(batch).validate({})

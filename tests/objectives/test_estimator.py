@@ -207,3 +207,20 @@ def test_faces_without_the_label_do_not_make_a_group_look_good() -> None:
 
     torch.testing.assert_close(seen([]), seen([2, 3]))
     assert seen([])[0] == pytest.approx(float(seen([])[1]), rel=1e-5)
+
+
+def test_a_task_says_which_of_its_figures_choose_and_which_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = estimator()
+    task = net.task("gender")
+    given = task.metrics
+    monkeypatch.setattr(task, "metrics", lambda *asked: given(*asked) | {"auroc": 0.5, "doubt": 0.1})
+
+    def chosen(name: str) -> tuple[str, bool]:
+        return EstimatorObjective(net, Select(batch()), EstimatorSettings(choose=name)).chooses  # type: ignore[arg-type]
+
+    with pytest.raises(MienError, match="unknown figure 'gender/auroc' in objective"):
+        chosen("gender/auroc")
+    monkeypatch.setattr(task, "chooses", {"auroc": False, "doubt": True}, raising=False)
+    assert chosen("gender/auroc") == ("gender/auroc", False)
+    assert chosen("gender/doubt") == ("gender/doubt", True)
+    assert chosen("age/mae") == ("age/mae", True)

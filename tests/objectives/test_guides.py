@@ -18,3 +18,12 @@ def test_jittered_pictures_differ_each_time_stay_pictures_and_pass_the_gradient(
     assert images.grad is not None
     assert float(images.grad.sum()) == pytest.approx(first.numel(), rel=0.25)
     assert torch.equal(jittered(images, 0.0), images)
+
+
+def test_jittered_pictures_are_turned_scaled_and_shifted_each_in_its_own_way() -> None:
+    torch.manual_seed(0)
+    ramp = torch.linspace(0, 1, 32).expand(8, 3, 32, 32).contiguous()
+    made = jittered(ramp, 1.0)
+    assert made.mean(dim=(1, 2, 3)).std() > 0.01
+    turned = made[:, :, -8:].mean(dim=(1, 2, 3)) - made[:, :, :8].mean(dim=(1, 2, 3))
+    assert turned.abs().mean() > 0.01

@@ -7,7 +7,8 @@ import torch
 from pydantic import ValidationError
 
 from mien.errors import MienError
-from mien.tasks.face import TASKS, TasksSettings, build_tasks, run_tasks
+from mien.tasks.continuous import ContinuousSettings, ContinuousTask
+from mien.tasks.face import TASKS, Kind, TasksSettings, build_tasks, run_tasks
 
 
 def build(**settings: Any) -> dict[str, Any]:
@@ -107,3 +108,13 @@ def test_children_see_probabilities() -> None:
     outputs = run_tasks(tasks, features)
     told = torch.cat([outputs["gender"]["logits"].softmax(1), outputs["race"]["logits"].softmax(1)], dim=1)
     torch.testing.assert_close(tasks["age"](features, told), outputs["age"])
+
+
+def test_added_tasks_come_back_from_their_dump_when_a_parent_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mood(ContinuousSettings):
+        given: list[str] = ["gender"]  # noqa: RUF012
+
+    monkeypatch.setitem(TASKS, "mood", Kind(Mood, lambda *made: ContinuousTask("mood", *made)))
+    settings = TasksSettings.model_validate({"gender": None, "mood": {}})
+    again = TasksSettings.model_validate(settings.model_dump())
+    assert build_tasks(again, 4)["mood"].given == build_tasks(settings, 4)["mood"].given == ()

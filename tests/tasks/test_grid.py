@@ -83,3 +83,13 @@ def test_grids_that_make_no_sense(values: dict, words: str) -> None:
 def test_the_corrections_offered_are_right() -> None:
     GridSettings(step=2, last=99)
     GridSettings(first=0, last=19, step=10)
+
+
+def test_means_are_not_rounded_by_autocast() -> None:
+    edges = torch.arange(102) - 0.5
+    pmf = torch.zeros(3, 101)
+    for row, age in enumerate((20, 50, 70)):
+        pmf[row, age], pmf[row, age + 1] = 0.7, 0.3
+    with torch.autocast("cpu", torch.bfloat16):
+        found = mean(pmf, edges)
+    torch.testing.assert_close(found, torch.tensor([20.3, 50.3, 70.3]))

@@ -18,7 +18,7 @@ from mien.errors import MienError
 from mien.faces import FaceBatch
 from mien.models.checkpoint import save_tensors
 from mien.objectives.base import Objective, Terms, averaged
-from mien.training.loop import BrokenLossError, TrainingSettings, estimate, train
+from mien.training.loop import BrokenLossError, TrainingSettings, _move, estimate, train
 from mien.training.optim import Average, OptimSettings, build_optimiser, rate_at
 from mien.training.position import Position
 
@@ -346,3 +346,40 @@ def test_the_average_follows_its_formula() -> None:
             decay = min(0.5, (1 + step) / (10 + step))
             expected = decay * expected + (1 - decay) * step
     assert float(average.weights["weight"]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_on_a_plateau_the_rate_falls_and_counts_anew() -> None:
+    optim, state, shares = OptimSettings(schedule="plateau", plateau_patience=1, step_factor=0.1), Position(True), []
+    for value in (3.0, 4.0, 4.0, 4.0, 4.0, 2.0):
+        better = state.judge({"error": value}, "error")
+        state.close_epoch({"error": value}, 0.1, 1.0)
+        state.plan(optim, None, better)
+        shares.append(state.plateau)
+    assert shares == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_an_estimate_moves_every_player_to_the_device() -> None:
+    moved: list[str] = []
+
+    class Other(nn.Linear):
+        def to(self, *args: object, **more: object) -> Other:
+            moved.append("other")
+            return super().to(*args, **more)  # type: ignore[arg-type]
+
+    objective = Lines()
+    objective.players = {**objective.players, "other": Other(1, 1)}
+    estimate(objective, Points(8), TrainingSettings(epochs=1), Accelerator(cpu=True))
+    assert moved == ["other"]
+
+
+def test_in_half_precision_a_step_without_a_labelled_face_moves_nothing() -> None:
+    objective, accelerator = Lines(), Accelerator(cpu=True)
+    accelerator.scaler = torch.amp.GradScaler("cpu")
+    unknown = torch.full((N,), float("nan"))
+    window = [next(Points(8, {"first": unknown, "second": unknown}).epoch(0))]
+    optimiser = torch.optim.SGD(objective.net.parameters(), lr=0.1)
+    player = next(iter(objective.players))
+    assert _move(objective, player, optimiser, window, 0, None, accelerator) == {}
+    assert same(objective.net, Lines().net)
+    assert _move(objective, player, optimiser, [next(Points(8).epoch(0))], 1, None, accelerator)
+    assert not same(objective.net, Lines().net)

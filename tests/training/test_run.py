@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 
 from mien.data.manifest import Manifest
 from mien.errors import MienError
-from mien.faces import Crop
+from mien.faces import Crop, Face
 from mien.models.checkpoint import load_estimator, read_pointer
 from mien.training.recipe import Recipe, load_recipe
-from mien.training.run import train_run
+from mien.training.run import _groups, train_run
 
 #: A network without batch statistics, so that cutting a batch changes nothing but rounding.
 SMALL = [
@@ -213,3 +213,15 @@ def test_faces_in_another_crop_are_refused_with_the_way_to_convert(unjudged: Pat
     Manifest(manifest.table, manifest.root, Crop("photo", 0.0, 0)).save(tmp_path / "photos")
     with pytest.raises(MienError, match=r"mien prepare SOURCE PATH --align"):
         train_run(recipe(tmp_path / "photos", f"model.init={tmp_path / 'first'}"), tmp_path / "second", show=False)
+
+
+def test_groups_that_group_dro_weighs() -> None:
+    labels = [("White", "Male")] * 6 + [("White", "Female")] * 3 + [("Black", "Female"), (None, "Male")]
+    made = [Face(f"{row}.png", race=race, gender=gender) for row, (race, gender) in enumerate(labels)]
+    groups, shares = _groups(Manifest.from_faces(made, Path(), Crop("chip")), ["race", "gender"])
+    assert sorted(shares.tolist()) == pytest.approx([0.1, 0.3, 0.6])
+    assert [len(set(groups[part].tolist())) for part in (slice(6), slice(6, 9))] == [1, 1]
+    assert shares[groups[0]] == pytest.approx(0.6)
+    assert groups[-1] == -1
+    with pytest.raises(MienError, match="none of"):
+        _groups(Manifest.from_faces(made, Path(), Crop("chip")), ["hair"])

@@ -82,7 +82,7 @@ class FaceLoader:
         sampling = sampling or Sampling()
         if weights is None and (found := sampling.loss_weights(manifest)) is not None:
             weights = torch.from_numpy(found)
-        self.labels, self._weights = labels, weights
+        self.manifest, self.labels, self._weights = manifest, labels, weights
         self._chances = sampling.chances(manifest)
         self._count, self._batch, self._seed = len(manifest), batch, seed
         self._rank, self._world = rank, world

@@ -175,3 +175,10 @@ def _round(shares: np.ndarray, total: int) -> np.ndarray:
     order = np.argsort(counts - shares, kind="stable")
     counts[order[: total - counts.sum()]] += 1
     return counts
+
+
+def teachers(manifest: Manifest, split: str) -> Manifest:
+    """The faces that may teach what is judged on `split`: those of `train`, but of no group that has a face in it."""
+    groups = manifest.groups()
+    train, judged = (manifest.codes("split") == SPLITS.index(name) for name in ("train", split))
+    return manifest.where(train & ~np.isin(groups, groups[judged]))

@@ -13,6 +13,7 @@ from mien.data.duplicates import Duplicates
 from mien.data.inspection import FAR, Labels
 from mien.data.manifest import Manifest
 from mien.errors import MienError
+from mien.experts.columns import SOURCE
 from mien.faces import MAX_AGE, SPLITS, VOCABULARIES
 from mien.metrics.weighted import mean_of_known
 
@@ -20,8 +21,10 @@ from mien.metrics.weighted import mean_of_known
 OLDEST = 105.0
 #: Years that a model's age is never taken to be surer than, and what it counts as where it tells no spread.
 SUREST, UNSURE = 3.0, 6.0
-#: Steps of the expectation-maximisation, and labels that it takes at least.
-STEPS, LEAST = 60, 50
+#: Steps of the expectation-maximisation, labels that it takes at least, and at most to fit on.
+STEPS, LEAST, MOST = 60, 50, 50_000
+#: Scales of models' errors over their spread that are tried.
+FACTORS = np.geomspace(0.05, 5, 60)
 #: Years over which the distribution of the labels is smoothed.
 SMOOTH = 3
 
@@ -37,10 +40,16 @@ class Views:
 
     @classmethod
     def of(cls, manifest: Manifest, models: Sequence[tuple[str, np.ndarray, np.ndarray]] = ()) -> Views:
-        """The `models`, (name, ages, stds) each, and the experts of `mien relabel` where the manifest has theirs."""
+        """The `models`, (name, ages, stds) each, and the experts of `mien relabel` where the manifest has theirs.
+
+        Where the label is the experts' own age, they have no say on it.
+        """
         found = list(models)
         if manifest.has("moe_age"):
-            found.append(("experts", manifest.numbers("moe_age"), manifest.numbers("moe_std")))
+            theirs = manifest.strings("age_from") == SOURCE
+            found.append(
+                ("experts", np.where(theirs, np.nan, manifest.numbers("moe_age")), manifest.numbers("moe_std"))
+            )
         blank = np.zeros((0, len(manifest)))
         return cls(
             [name for name, _, _ in found],
@@ -83,29 +92,52 @@ class Doubts:
 def doubt(low: np.ndarray, high: np.ndarray, views: Views) -> Doubts:
     """How likely each label, an interval `low` to `high` in years, is none of its face's.
 
-    Labels are taken for a mixture: right ones lie around the models' age as a Laplace density says whose scale is in
-    proportion to the models' spread; wrong ones are drawn from all labels. Share and scale are fitted by expectation
-    maximisation, so a set with few wrong labels needs more evidence for each of them.
+    Labels are taken for a mixture: right ones lie around the models' age as a Laplace distribution says whose scale is
+    in proportion to the models' spread; wrong ones are drawn from all labels. An interval has its whole probability
+    under both, years at its ends included. Share and scale are fitted by expectation maximisation, so a set with few
+    wrong labels needs more evidence for each of them.
     """
     age, std = views.together() if len(views.names) else (np.full(len(low), np.nan), np.full(len(low), np.nan))
-    off = np.maximum(np.maximum(low - age, age - high), 0.0)
-    known = np.isfinite(off)
+    known = np.isfinite(age) & np.isfinite(low) & np.isfinite(high)
     wrong, scale = np.full(len(low), np.nan), np.full(len(low), np.nan)
     if known.sum() < LEAST:
         return Doubts(wrong, age, scale, 0.0)
-    middle, r, s = ((low + high) / 2)[known], off[known], std[known]
-    anywhere = _density(middle)[np.clip(np.round(middle), 0, MAX_AGE).astype(int)]
-    factor, share = float(np.median(r / s) / np.log(2)), 0.1
-    factor = max(factor, 1e-3)
+    first, last, said, s = low[known] - 0.5, high[known] + 0.5, age[known], std[known]
+    edges = np.arange(MAX_AGE + 2) - 0.5
+    density = np.concatenate([[0.0], np.cumsum(_density((low[known] + high[known]) / 2))])
+    anywhere = np.interp(last, edges, density) - np.interp(first, edges, density)
+    some = np.linspace(0, len(said) - 1, min(len(said), MOST)).astype(int)
+    logs = np.log([_within(first[some], last[some], said[some], factor * s[some]) for factor in FACTORS])
+    best, share = len(FACTORS) // 2, 0.1
     for _ in range(STEPS):
-        b = factor * s
-        right = (1 - share) * np.exp(-r / b) / (2 * b)
-        by_chance = share * anywhere
-        posterior = by_chance / (by_chance + right)
+        posterior = _by_chance(share, anywhere[some], np.exp(logs[best]))
         share = float(np.clip(posterior.mean(), 1e-4, 0.9))
-        factor = max(float(((1 - posterior) * r / s).sum() / (1 - posterior).sum()), 1e-3)
-    wrong[known], scale[known] = posterior, factor * s
+        best = int(np.argmax(logs @ (1 - posterior)))
+    b = FACTORS[best] * s
+    wrong[known], scale[known] = _by_chance(share, anywhere, _within(first, last, said, b)), b
     return Doubts(wrong, age, scale, share)
+
+
+def _within(first: np.ndarray, last: np.ndarray, age: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """What a Laplace distribution around `age` gives to the years from `first` to `last`; never 0."""
+
+    def up_to(year: np.ndarray) -> np.ndarray:
+        z = (year - age) / scale
+        return np.where(z < 0, 0.5 * np.exp(np.minimum(z, 0)), 1 - 0.5 * np.exp(-np.maximum(z, 0)))
+
+    # Far above, two numbers next to 1 would differ by nothing: there what lies beyond is told apart, by symmetry.
+    above = first > age
+    mass = np.where(above, _tail(first, age, scale) - _tail(last, age, scale), up_to(last) - up_to(first))
+    return np.maximum(mass, 1e-300)
+
+
+def _tail(year: np.ndarray, age: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return 0.5 * np.exp(-np.maximum((year - age) / scale, 0))
+
+
+def _by_chance(share: float, anywhere: np.ndarray, right: np.ndarray) -> np.ndarray:
+    posterior: np.ndarray = share * anywhere / (share * anywhere + (1 - share) * right)
+    return posterior
 
 
 def audit_labels(

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from mien.errors import MienError
+from mien.faces import MAX_AGE, MIN_AGE
 from mien.files import write_json
 
 #: Temperatures tried: from "the surest alone" to "all alike".
@@ -81,7 +82,7 @@ class Fusion:
             raise MienError(f"a fusion of {count} experts has {len(self.merit)} merits")
         if not self.tau > 0:
             raise MienError(f"tau is {self.tau}, expected a number above 0")
-        if count > 1 and len(set(self.mu)) == 1 and len(set(self.sigma)) == 1:
+        if count > 1 and any(self.sigma) and len(set(self.mu)) == 1 and len(set(self.sigma)) == 1:
             warnings.warn(
                 "mu is common to all experts: it cancels in the softmax and has no effect; fit it for each expert",
                 stacklevel=2,
@@ -111,7 +112,7 @@ class Fusion:
         if self.interval is not None:
             a, b, q = self.interval
             half = q * np.sqrt(a + b * total)
-            low, high = np.maximum(age - half, 0.0), age + half
+            low, high = np.clip([age - half, age + half], MIN_AGE, MAX_AGE)
         return Fused(age, between, total, low, high, weights, known.sum(1))
 
     def save(self, path: str | Path) -> None:
@@ -145,7 +146,8 @@ class Fusion:
         if not self.knots:
             return ages
         off = [np.interp(ages[:, i], self.knots, self.bias[name]) for i, name in enumerate(self.experts)]
-        return ages - np.column_stack(off)
+        corrected: np.ndarray = np.clip(ages - np.column_stack(off), MIN_AGE, MAX_AGE)
+        return corrected
 
 
 def masked_softmax(logits: np.ndarray, known: np.ndarray) -> np.ndarray:

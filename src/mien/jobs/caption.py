@@ -120,7 +120,8 @@ class Captioning:
                 yield None, None, done.error
             else:
                 key, old = done.notes
-                yield key, old.caption if old else done.results[0], None
+                text = old.caption if old else done.results[0]
+                yield key, text or None, None if text else f"{self.model.name} says nothing of it"
 
 
 def caption(work: Captioning, folder: Path, *, engine: Engine | None = None, show: bool = True) -> Job:

@@ -257,7 +257,8 @@ def _pair(faces: Manifest | Slices, job: Job) -> None:
 
 
 def summary(job: Job, resamples: int = 1000) -> dict[str, Any]:
-    """What became of a finished job's inputs: counts, failures, and the mean change that judges saw, with intervals.
+    """What became of a finished job's inputs: counts, failures, and the mean change that judges saw, with intervals
+    over persons where the inputs are one manifest's.
 
     `age_change` is judged age after less before, `age_moved` its absolute value, in years; `identity` the cosine.
     """
@@ -265,7 +266,8 @@ def summary(job: Job, resamples: int = 1000) -> dict[str, Any]:
     failures: list[dict[str, Any]] = []
     changes: list[float] = []
     cosines: list[float] = []
-    for row in job.rows():
+    judged: list[int] = []
+    for number, row in enumerate(job.rows()):
         counts["pictures"] += 1
         counts["enhanced"] += row["picture"] is not None
         counts["coloured"] += bool(row["coloured"])
@@ -274,11 +276,15 @@ def summary(job: Job, resamples: int = 1000) -> dict[str, Any]:
             failures.append({"input": row["input"], "reason": row["error"]})
         if row["age_before"] is not None:
             changes.append(row["age_after"] - row["age_before"])
+            judged.append(number)
             if row["identity"] is not None:
                 cosines.append(row["identity"])
     found: dict[str, Any] = {**counts, "failed": failures}
     if changes:
-        change, boot = np.array(changes), Bootstrap(np.arange(len(changes)), resamples)
+        groups = np.arange(counts["pictures"])
+        if (job.folder / MANIFEST).is_file():
+            groups = Slices(job.folder).slice(0, counts["pictures"], ["group"]).groups()
+        change, boot = np.array(changes), Bootstrap(groups[judged], resamples)
         found["age_change"], found["age_moved"] = average(boot, change), average(boot, np.abs(change))
         if cosines:
             found["identity"] = average(boot, np.array(cosines))

@@ -21,7 +21,7 @@ from mien.data.manifest import FILE, Manifest
 from mien.data.slices import Slices, SlicesWriter
 from mien.errors import MienError
 from mien.experts.base import Expert
-from mien.experts.columns import fused_columns, with_fused_ages
+from mien.experts.columns import SOURCE, fused_columns, with_fused_ages
 from mien.experts.fusion import Fusion, fit
 from mien.experts.methods import Method
 from mien.experts.ours import Ours
@@ -180,14 +180,15 @@ def _failed(_: int, row: int, reason: str) -> list[Row]:
 
 
 def fit_on(answered: Answered) -> Fusion:
-    """A fusion fitted on the exact given ages of the faces that were answered for."""
+    """A fusion fitted on the exact given ages of the faces that were answered for; ages of experts are not given."""
     asked: list[np.ndarray] = []
     true: list[np.ndarray] = []
     for start, stop, answers, _ in answered.parts():
-        part = answered.faces.slice(start, stop, ["age_low", "age_high"])
+        part = answered.faces.slice(start, stop, ["age_low", "age_high", "age_from"])
         low, high = part.numbers("age_low"), part.numbers("age_high")
         asked.append(answers)
-        true.append(np.where(low == high, low, np.nan).astype(np.float64))
+        given = (low == high) & (part.strings("age_from") != SOURCE)
+        true.append(np.where(given, low, np.nan).astype(np.float64))
     every = np.concatenate(asked)
     return fit(list(answered.jobs), every[..., 0], every[..., 1], np.concatenate(true), every[..., 2])
 

@@ -41,19 +41,20 @@ def in_band(judged: np.ndarray, limits: np.ndarray) -> np.ndarray:
 
 
 def rising(judged: np.ndarray) -> np.ndarray:
-    """1 for a face each of whose judged ages is above the one before, else 0, (N,)."""
-    return np.asarray((np.diff(judged, axis=1) > 0).all(axis=1), dtype=np.float64)
+    """1 for a face each of whose judged ages is above the one before, else 0, (N,); NaN where one was not judged."""
+    rises = (np.diff(judged, axis=1) > 0).all(axis=1)
+    return np.where(np.isnan(judged).any(axis=1), np.nan, rises)
 
 
 def spearman(judged: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """Spearman's correlation of judged with asked ages of each face, (N,), ties sharing their ranks; 0 where all
-    judged ages are one: they go with nothing."""
+    judged ages are one: they go with nothing; NaN where one was not judged."""
     from scipy.stats import rankdata
 
-    values, others = rankdata(judged, axis=1), rankdata(asked)
+    values, others = rankdata(judged, axis=1), rankdata(asked)  # a row with NaN has no ranks, but NaN
     a, b = values - values.mean(axis=1, keepdims=True), others - others.mean()
-    found: np.ndarray = np.nan_to_num(ratio(a @ b, np.sqrt(np.square(a).sum(axis=1) * float(b @ b))))
-    return found
+    found = np.nan_to_num(ratio(a @ b, np.sqrt(np.square(a).sum(axis=1) * float(b @ b))))
+    return np.where(np.isnan(judged).any(axis=1), np.nan, found)
 
 
 def slope(judged: np.ndarray, asked: np.ndarray) -> np.ndarray:

@@ -80,12 +80,14 @@ def mig_null(
     return float(low), float(high)
 
 
-def sap(codes: np.ndarray, factors: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, Gap]:
+def sap(
+    codes: np.ndarray, factors: Mapping[str, np.ndarray], seed: int = 0, groups: np.ndarray | None = None
+) -> dict[str, Gap]:
     """The separated attribute predictability of each factor: how much better the best single latent tells it than the
     second best (Kumar et al., 2018).
 
     Told is a real factor by its squared correlation with the latent, one of classes by the accuracy of a linear
-    classifier on the latent alone, on faces that it did not learn from.
+    classifier on the latent alone, on faces none of whose `groups` (N,) it learnt from.
     """
     result: dict[str, Gap] = {}
     for name, factor in factors.items():
@@ -95,7 +97,7 @@ def sap(codes: np.ndarray, factors: Mapping[str, np.ndarray], seed: int = 0) -> 
             scores = np.array([_squared_correlation(column, factor[known]) for column in codes[known].T])
         else:
             known = factor >= 0
-            scores = _accuracies(codes[known], factor[known], seed)
+            scores = _accuracies(codes[known], factor[known], _members(known, groups), seed)
         result[name] = _gap(scores, 1.0)
     return result
 
@@ -109,12 +111,13 @@ class Dci(TypedDict):
     importance: list[list[float]]
 
 
-def dci(codes: np.ndarray, factors: Mapping[str, np.ndarray], seed: int = 0) -> Dci:
+def dci(codes: np.ndarray, factors: Mapping[str, np.ndarray], seed: int = 0, groups: np.ndarray | None = None) -> Dci:
     """Disentanglement, completeness and informativeness (Eastwood & Williams, 2018), by gradient-boosted trees.
 
     `importance` is (factors, D): how much each latent helps to tell each factor, rows sum to 1. Disentanglement: each
     latent speaks of one factor (1 minus the entropy of its column, weighted by importance). Completeness: each factor
-    is in one latent (1 minus the entropy of its row). Informativeness: accuracy or R squared on held-out faces.
+    is in one latent (1 minus the entropy of its row). Informativeness: accuracy or R squared on held-out faces, none
+    of whose `groups` (N,) was learnt from.
 
     Raises:
         MienError: scikit-learn is not installed.
@@ -125,7 +128,7 @@ def dci(codes: np.ndarray, factors: Mapping[str, np.ndarray], seed: int = 0) -> 
         factor = np.asarray(factor)
         real = factor.dtype.kind == "f"
         known = ~np.isnan(factor) if real else factor >= 0
-        learn, judge = _halves(int(known.sum()), seed)
+        learn, judge = _halves(_members(known, groups), seed)
         x, y = codes[known], factor[known]
         boosted = ensemble.GradientBoostingRegressor if real else ensemble.GradientBoostingClassifier
         model = boosted(n_estimators=50, max_depth=3, subsample=0.5, random_state=seed)
@@ -188,10 +191,10 @@ def _squared_correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1] ** 2)
 
 
-def _accuracies(codes: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+def _accuracies(codes: np.ndarray, labels: np.ndarray, members: np.ndarray, seed: int) -> np.ndarray:
     """Accuracy of a linear classifier on each latent alone, on held-out faces, (D,)."""
     svm = need("sklearn.svm", "represent")
-    learn, judge = _halves(len(labels), seed)
+    learn, judge = _halves(members, seed)
     if len(np.unique(labels[learn])) < 2:
         return np.full(codes.shape[1], np.nan)
     scale = codes[learn].std(axis=0)
@@ -204,6 +207,17 @@ def _accuracies(codes: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
     return np.array(scores)
 
 
-def _halves(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    order = np.random.default_rng(seed).permutation(count)
-    return order[: int(count * LEARN)], order[int(count * LEARN) :]
+def _members(known: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Number of the group of each face that is `known` (N,) bool; every face is one of its own without `groups`."""
+    if groups is None:
+        return np.arange(int(known.sum()))
+    return np.unique(groups[known], return_inverse=True)[1]
+
+
+def _halves(members: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Faces to learn from and to judge on; `members` (N,) are numbers of groups, none of which is in both."""
+    count = int(members.max(initial=-1)) + 1
+    place = np.argsort(np.random.default_rng(seed).permutation(count))[members]
+    order = np.argsort(place, kind="stable")
+    first = int((place < int(count * LEARN)).sum())
+    return order[:first], order[first:]

@@ -48,6 +48,5 @@ class ImageTextCaptioner:
     def describe(self, images: Sequence[np.ndarray]) -> list[str]:
         """Captions of pictures (3, H, W) uint8, each on one line."""
         inputs = self.model.inputs(images, self.prompt)
-        said = self.model.model.generate(**inputs, do_sample=False, max_new_tokens=self.longest)
-        answers = said[:, inputs["input_ids"].shape[1] :]
-        return [" ".join(text.split()) for text in self.model.tokenizer.batch_decode(answers, skip_special_tokens=True)]
+        answers = self.model.answers(inputs, do_sample=False, max_new_tokens=self.longest)
+        return [" ".join(text.split()) for text in answers]

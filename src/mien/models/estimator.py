@@ -183,9 +183,10 @@ def build_estimator(model: ModelSettings, tasks: TasksSettings, crop: Crop, load
 
 
 def start_from(estimator: Estimator, other: Estimator) -> list[str]:
-    """Copy the weights of `other` where name and shape agree, and return the names that did not find a match.
+    """Copy the weights of `other` where name, shape and meaning agree, and return the names that did not find a match.
 
-    Class weights stay: they are settings of the one run, nothing that was learnt.
+    Class weights stay: they are settings of the one run, nothing that was learnt. A head of a task that is given other
+    tasks, or reads ages from another grid or in another way, begins anew.
 
     Raises:
         MienError: the two have different backbones.
@@ -194,7 +195,16 @@ def start_from(estimator: Estimator, other: Estimator) -> list[str]:
         {key: value for key, value in one.state_dict().items() if not key.endswith(".class_weights")}
         for one in (estimator, other)
     )
-    fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    foreign = tuple(
+        f"tasks.{name}."
+        for name in estimator.tasks
+        if name in other.tasks and not estimator.task(name).means_the_same(other.task(name))
+    )
+    fitting = {
+        key: value
+        for key, value in given.items()
+        if key in own and own[key].shape == value.shape and not key.startswith(foreign)
+    }
     backbone = [key for key in own if key.startswith("backbone.") and key not in fitting]
     if backbone:
         given_names, own_names = (" and ".join(one.backbone_names) for one in (other, estimator))

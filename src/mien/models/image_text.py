@@ -122,8 +122,8 @@ class ImageText:
         inputs = self.inputs([image], question)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            said = self.model.generate(
-                **inputs,
+            return self.answers(
+                inputs,
                 do_sample=True,
                 temperature=1.0,
                 top_k=0,
@@ -131,6 +131,19 @@ class ImageText:
                 num_return_sequences=count,
                 max_new_tokens=tokens,
             )
-        start = inputs["input_ids"].shape[1]
-        texts: list[str] = self.tokenizer.batch_decode(said[:, start:], skip_special_tokens=True)
+
+    @torch.inference_mode()
+    def answers(self, inputs: dict[str, Tensor], **options: Any) -> list[str]:
+        """What `generate` says after `inputs`, without the question.
+
+        Models differ in how much of the question they repeat: decoders all of it, BLIP all but its last token, what has
+        an encoder nothing.
+        """
+        said: Tensor = self.model.generate(**inputs, **options)
+        if not self.model.config.is_encoder_decoder:
+            asked = inputs["input_ids"].repeat_interleave(len(said) // len(inputs["input_ids"]), dim=0)
+            length = min(said.shape[1], asked.shape[1])
+            same = (said[:, :length] == asked[:, :length]).all(dim=0)
+            said = said[:, int(same.long().cumprod(0).sum()) :]
+        texts: list[str] = self.tokenizer.batch_decode(said, skip_special_tokens=True)
         return texts

@@ -57,12 +57,20 @@ def join(estimators: Sequence[Estimator]) -> Estimator:
             f"{str(error).splitlines()[-1].strip()}"
         ) from None
     joined.card |= inherited_terms([one.card for one in estimators])
+    joined.settings["splits"] = _splits(estimators)
     augments = [one.settings.get("augment") for one in estimators]
     if all(augment == augments[0] for augment in augments):
         joined.settings["augment"] = augments[0]
     for mine, *theirs in zip(*(_corals(one) for one in (joined, *estimators)), strict=True):
         mine.be_mean_of(theirs)
     return joined
+
+
+def _splits(estimators: Sequence[Estimator]) -> dict[str, str]:
+    """The splits that any of them learnt from and was chosen on: the first one's, or "all" where they differ."""
+    told = [one.settings.get("splits") or {} for one in estimators]
+    found = {key: {str(one.get(key, key)) for one in told} for key in ("train", "select")}
+    return {key: names.pop() if len(names) == 1 else "all" for key, names in found.items()}
 
 
 def _corals(estimator: Estimator) -> list[Coral]:

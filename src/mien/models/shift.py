@@ -79,12 +79,14 @@ def render_shifted(
     attributes: Tensor | None = None,
     *,
     residual: bool | None = None,
+    ages: Tensor | None = None,
 ) -> Tensor:
     """Pictures (B, A, 3, H, W) in [0, 1] of faces (B, 3, H, W) made older by `years` (B, A), younger where negative.
 
-    `change` is what `shift` gave for this network; `attributes` and `residual` are as in `BetaVae.render`.
+    `change` is what `shift` gave for this network; `attributes` and `residual` are as in `BetaVae.render`. `ages` (B,)
+    are the faces' own, which a conditional network is told.
     """
-    posterior = vae.encode(as_float(images), None, attributes)
+    posterior = vae.encode(as_float(images), ages, attributes)
     step = torch.as_tensor(change, dtype=posterior.mean.dtype, device=posterior.mean.device)
     moved = posterior.mean[:, None] + years.to(posterior.mean)[..., None] * step
     count = posterior.age_dims

@@ -90,6 +90,12 @@ class AgeTransformerObjectiveSettings(BaseModel):
             raise ValueError("ordering needs renders of 2 or more")
         if self.identity and not (self.identity_weights or self.identity_model):
             raise ValueError("identity needs identity_weights or identity_model; or identity=0")
+        for figures, needed, given in (
+            (("age/mae", "age/slope", "ordering/pairs", "ordering/faces"), "guide_model", self.guide_model),
+            (("identity/cosine",), "identity_weights or identity_model", self.identity_weights or self.identity_model),
+        ):
+            if self.choose in figures and not given:
+                raise ValueError(f"choose={self.choose} needs {needed}; without, take score or own/l1")
         if self.perceptual and not self.perceptual_weights:
             raise ValueError("perceptual needs perceptual_weights, a file of perceptual_backbone's; or perceptual=0")
         return self

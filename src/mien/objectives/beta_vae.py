@@ -23,7 +23,7 @@ from mien.models.perceptual import Perceptual
 from mien.models.renderer import as_float
 from mien.objectives.base import Objective, Terms, averaged
 from mien.objectives.beta_vae_settings import BetaVaeObjectiveSettings
-from mien.objectives.coding import AGE, ATTRIBUTES, Tally
+from mien.objectives.coding import AGE, ATTRIBUTES, JUDGED, Tally
 from mien.objectives.guides import TRAITS, AgeGuide, changed_traits, jittered
 from mien.objectives.latent import (
     conditional_rate,
@@ -101,6 +101,7 @@ class BetaVaeObjective(Objective):
         self.players: dict[str, nn.Module] = {self.player: self.learner}
         self.select = select
         self.steps, self.faces = steps, len(ages)
+        self._check_choice(settings.choose)
         self.chooses = (settings.choose, not settings.choose.endswith(RISING))
         middle = ages.mean(axis=1)
         middle = middle[~np.isnan(middle)]
@@ -122,6 +123,17 @@ class BetaVaeObjective(Objective):
                     f"{' or '.join(TRAITS)}; name one that does, or set traits=0"
                 )
         self._shown: list[np.ndarray] = []
+
+    def _check_choice(self, choose: str) -> None:
+        """Pass where `validate` will give the figure."""
+        if self.vae.settings.conditional and choose in ("rate/age", "age/mae"):
+            raise MienError(f"beta_vae_objective.choose={choose}: a conditional network has no z_age; take rate/id")
+        low, high = self.select.labels[AGE].T
+        if choose in ("age/mae", "probe/ratio") and int((low == high).sum()) < JUDGED:
+            raise MienError(
+                f"beta_vae_objective.choose={choose} needs {JUDGED} faces of data.select with an age in years; it has "
+                f"{int((low == high).sum())}; take reconstruction/mse"
+            )
 
     def depths(self, player: str) -> list[list[str]]:
         names = [name for name, _ in self.learner.named_parameters()]
@@ -315,7 +327,7 @@ class BetaVaeObjective(Objective):
             for batch in self.select.epoch():
                 told.see(batch, next(self.vae.parameters()).device)
             self._shown = told.strips
-        figures = told.figures()
+        figures = told.figures(self.select.manifest.groups())
         said = collapse(
             int(figures["code/active"]), self.vae.settings.id_dims, figures["rate/id"], figures["code/explained"]
         )

@@ -10,12 +10,15 @@ from torch import Tensor
 
 from mien.faces import FaceBatch
 from mien.metrics.coding import active, linear_probe
+from mien.metrics.weighted import mean_of_known
 from mien.models.beta_vae import BetaVae
 from mien.models.renderer import as_float, resized
 from mien.objectives.latent import conditional_rate, normal_rate
 
 #: Keys of a batch's labels: (B, 2) float32 years, NaN unknown; (B, K) int64, -1 unknown.
 AGE, ATTRIBUTES = "age", "attributes"
+#: Faces of known age that figures of the age need.
+JUDGED = 4
 
 
 class Tally:
@@ -47,14 +50,16 @@ class Tally:
             "id": posterior.identity[0],
             "z_age": posterior.age[0],
             "age": torch.where(age[:, 0] == age[:, 1], age[:, 0], torch.nan),
-            "said": vae.age_of(posterior.age[0]),
+            "row": faces.index,
         }
         if not vae.settings.conditional:
             spread = torch.where(known, vae.prior_std(age), 1.0)[:, None]
             prior = torch.where(known[:, None], vae.age_code(middle), 0.0)
+            columns["said"] = vae.age_of(posterior.age[0])
             columns["rate_age"] = conditional_rate(*posterior.age, prior, spread).sum(dim=1)
         for name, values in columns.items():
-            self.columns.setdefault(name, []).append(values.float().cpu().numpy())
+            kept = values if name == "row" else values.float()
+            self.columns.setdefault(name, []).append(kept.cpu().numpy())
         exact = pictures.cpu().double()
         self._sum = self._sum + exact.sum(dim=0).numpy()
         self._squares += float(exact.square().sum())
@@ -73,7 +78,8 @@ class Tally:
         return np.concatenate(self.columns[name])
 
     def figures(self, groups: np.ndarray | None = None) -> dict[str, float]:
-        """Means over the faces seen; see `BetaVaeObjective.validate`. `groups` (N,) are kept together by the probe."""
+        """Means over the faces seen; see `BetaVaeObjective.validate`. The probe keeps `groups` together, those of all
+        faces of the manifest that the batches count in."""
         mse, codes, age = self.column("mse"), self.column("id"), self.column("age")
         mean = np.asarray(self._sum) / len(mse)
         variance = self._squares / len(mse) / mean.size - float(np.square(mean).mean())
@@ -89,11 +95,12 @@ class Tally:
         if "rate_age" in self.columns:
             figures["rate/age"] = float(self.column("rate_age").mean())
         known = ~np.isnan(age)
-        if known.sum() >= 4:
+        if known.sum() >= JUDGED:
             age, codes = age[known].astype(np.float64), codes[known]
-            figures["age/mae"] = float(np.abs(self.column("said")[known] - age).mean())
-            read = linear_probe(codes, age, None if groups is None else groups[known])
-            figures["probe/mae"] = float(np.nanmean(np.abs(read - age)))
+            if "said" in self.columns:  # a conditional network would only say what it was told
+                figures["age/mae"] = float(np.abs(self.column("said")[known] - age).mean())
+            read = linear_probe(codes, age, None if groups is None else groups[self.column("row")[known]])
+            figures["probe/mae"] = float(mean_of_known(np.abs(read - age)))
             figures["probe/constant"] = float(np.abs(age - np.median(age)).mean())
             figures["probe/ratio"] = figures["probe/mae"] / max(figures["probe/constant"], 1e-9)
         return figures

@@ -20,8 +20,6 @@ from mien.models.checkpoint import save_estimator
 from mien.models.estimator import Estimator
 from mien.objectives.base import Objective, Reduce, Terms, averaged
 from mien.objectives.hardening import hardened
-from mien.tasks.age import AgeTask
-from mien.tasks.base import Task
 from mien.tasks.categorical import CategoricalTask
 
 if TYPE_CHECKING:
@@ -85,8 +83,7 @@ class EstimatorObjective(Objective):
         self.leading = next((name for name in ("age", "expression") if name in names), names[0])
         #: What is to be said of the figure that chooses, where it is not the one that was to be expected.
         self.instead = ""
-        figure = self._choosing()
-        self.chooses = (figure, not figure.endswith(("accuracy", "f1", "ccc", "inside")))
+        self.chooses = self._choosing()
         self._shares = None if group_shares is None else torch.as_tensor(group_shares, dtype=torch.float32)
         groups = 0 if self._shares is None else len(self._shares)
         self._q = torch.full((groups,), 1 / max(groups, 1))
@@ -204,33 +201,39 @@ class EstimatorObjective(Objective):
             figures.update({f"{name}/{metric}": value for metric, value in task.metrics(columns, encoded).items()})
         return figures
 
-    def _choosing(self) -> str:
-        """The figure that picks the best epoch: one that the labels of `select` define.
+    def _choosing(self) -> tuple[str, bool]:
+        """The figure that picks the best epoch, one that the labels of `select` define, and whether lower is better.
 
         Raises:
-            MienError: the recipe's is no figure, or not defined; or none is.
+            MienError: the recipe's is no figure to choose by, or not defined; or none is.
         """
         named, known = self.settings.choose, self._figures()
+        names = sorted(self.estimator.tasks, key=lambda name: name != self.leading)
+        lower = {
+            f"{name}/{figure}": better
+            for name in names
+            for figure, better in self.estimator.task(name).chooses.items()
+            if f"{name}/{figure}" in known
+        }
         if named is not None:
-            if named not in known:
-                raise unknown("figure", named, known, "objective.choose")
+            if named not in lower:
+                raise unknown("figure", named, lower, "objective.choose")
             if not math.isfinite(known[named]):
                 defined = ", ".join(figure for figure, value in known.items() if math.isfinite(value))
                 raise MienError(
                     f"objective.choose {named}: no face of data.select has the labels for it; {defined} has"
                 )
-            return named
-        names = sorted(self.estimator.tasks, key=lambda name: name != self.leading)
-        first = [f"{name}/{figure}" for name in names for figure in _first_figures(self.estimator.task(name))]
-        figure = next((figure for figure in first if math.isfinite(known.get(figure, math.nan))), None)
+            return named, lower[named]
+        figure = next((figure for figure in lower if math.isfinite(known[figure])), None)
         if figure is None:
             raise MienError(
-                f"no face of data.select has a label to choose the best epoch by ({', '.join(first)}); label some, or "
+                f"no face of data.select has a label to choose the best epoch by ({', '.join(lower)}); label some, or "
                 "name another split"
             )
-        if figure != first[0]:
-            self.instead = f"no face of data.select has the labels for {first[0]}: the best epoch is chosen by {figure}"
-        return figure
+        first = next(iter(lower))
+        if figure != first:
+            self.instead = f"no face of data.select has the labels for {first}: the best epoch is chosen by {figure}"
+        return figure, lower[figure]
 
     def _figures(self) -> dict[str, float]:
         """What `validate` would find of one answer for all faces of `select`; NaN where the labels do not define it."""
@@ -280,10 +283,3 @@ class EstimatorObjective(Objective):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._q = torch.tensor(state["q"], dtype=torch.float32)
         self._seen = torch.zeros_like(self._seen)
-
-
-def _first_figures(task: Task) -> tuple[str, ...]:
-    """The figures of `Task.metrics` that choose where a recipe names none, the first that is defined."""
-    if isinstance(task, AgeTask):
-        return ("mae", "inside")
-    return ("accuracy",) if isinstance(task, CategoricalTask) else ("ccc",)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -91,6 +91,14 @@ class AgeTask(Task):
     """
 
     columns = ("age_low", "age_high")
+    chooses: ClassVar[Mapping[str, bool]] = {
+        "mae": True,
+        "inside": False,
+        "macro_mae": True,
+        "mae_ordinal": True,
+        "mae_regression": True,
+        "bias": True,
+    }
 
     def __init__(self, name: str, settings: AgeSettings, features: int, given: int = 0) -> None:
         """`features` is the length of the backbone's vector, `given` that of the parents' probabilities."""
@@ -213,6 +221,15 @@ class AgeTask(Task):
             age = fitted if self.options.fit_blend else default
         conformal = fit_conformal(age, std, truth)
         return state | ({"conformal": conformal} if conformal else {})
+
+    def means_the_same(self, other: Task) -> bool:
+        """Also of one grid, and of methods that read it in one way: a probability of each bin, or of each threshold."""
+        if not (isinstance(other, AgeTask) and super().means_the_same(other)):
+            return False
+        mine, theirs = self.ordinal, other.ordinal
+        if mine is None or theirs is None:
+            return mine is theirs
+        return self.options.grid == other.options.grid and type(mine).pmf is type(theirs).pmf
 
     def metrics(self, columns: Mapping[str, np.ndarray], labels: Tensor) -> dict[str, float]:
         """Of exact ages: `mae`, `macro_mae` (mean over the age bins that have faces), `bias`; with two heads

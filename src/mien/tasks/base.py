@@ -29,10 +29,13 @@ class Task(nn.Module, ABC):
     """One thing to learn about a face.
 
     A task is a module: its parameters are those of its head. `name` is its key everywhere; `columns` are the manifest
-    columns that carry its label; `width` is the length of the vector it passes to tasks that are `given` it.
+    columns that carry its label; `width` is the length of the vector it passes to tasks that are `given` it. `chooses`
+    are the figures of `metrics` that the best epoch may be chosen by, True where lower is better: the first that the
+    labels define, unless a recipe names another.
     """
 
     columns: ClassVar[tuple[str, ...]]
+    chooses: ClassVar[Mapping[str, bool]] = {}
 
     def __init__(self, name: str, settings: TaskSettings, width: int) -> None:
         super().__init__()
@@ -44,6 +47,10 @@ class Task(nn.Module, ABC):
     def given(self) -> tuple[str, ...]:
         """Names of the tasks this one is conditioned on."""
         return tuple(self.settings.given)
+
+    def means_the_same(self, other: Task) -> bool:
+        """Whether weights of `other`'s head, of the same name and shape, stand for the same here."""
+        return type(self) is type(other) and self.given == other.given
 
     @abstractmethod
     def encode(self, columns: Mapping[str, np.ndarray]) -> Tensor:

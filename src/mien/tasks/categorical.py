@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ class CategoricalTask(Task):
     Labels are hard, (N,) int64 with -1 for missing, or soft, (N, K) float with rows of probabilities and NaN
     for missing. `encode` takes both from the manifest's column: whatever a data set gives.
     """
+
+    chooses: ClassVar[Mapping[str, bool]] = {"accuracy": False, "macro_f1": False}
 
     def __init__(
         self,

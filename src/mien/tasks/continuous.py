@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -37,6 +38,8 @@ class ContinuousTask(Task):
 
     Labels are (N,) float32, NaN for missing. Outputs: `value` (B,), within (-1, 1) where `bounded`.
     """
+
+    chooses: ClassVar[Mapping[str, bool]] = {"ccc": False, "rmse": True}
 
     def __init__(self, name: str, settings: ContinuousSettings, features: int, given: int = 0) -> None:
         """`features` is the length of the backbone's vector, `given` that of the parents' probabilities."""
@@ -98,6 +101,11 @@ class ContinuousTask(Task):
     def fit(self, outputs: Outputs, labels: Tensor) -> State:
         """Nothing: an answer is used as it is."""
         return {}
+
+    def means_the_same(self, other: Task) -> bool:
+        """Also where both are bounded, or neither is."""
+        same = isinstance(other, ContinuousTask) and self.options.bounded == other.options.bounded
+        return same and super().means_the_same(other)
 
     def metrics(self, columns: Mapping[str, np.ndarray], labels: Tensor) -> dict[str, float]:
         known = self.labelled(labels).cpu().numpy()

@@ -117,7 +117,12 @@ class TasksSettings(BaseModel):
         for name, settings in on.items():
             if "given" not in settings.model_fields_set:
                 given = [parent for parent in settings.given if parent in on]
-                object.__setattr__(self, name, settings.model_copy(update={"given": given}))
+                told = settings.model_copy(update={"given": given})
+                if name in type(self).model_fields:
+                    object.__setattr__(self, name, told)
+                else:  # an added task: pydantic keeps it apart, and writes it from there
+                    assert self.__pydantic_extra__ is not None
+                    self.__pydantic_extra__[name] = told
         return self
 
 

@@ -229,7 +229,7 @@ class MeanVariance(Classification):
 
     def exact_loss(self, log_pmf: Tensor, age: Tensor, nll: Tensor) -> Tensor:
         pmf, middle = log_pmf.exp(), centres(self.edges).to(log_pmf.dtype)
-        expected = pmf @ middle
+        expected = (pmf * middle).sum(1)
         variance = (pmf * (middle - expected[:, None]) ** 2).sum(1)
         off = (expected - self.within(age)) ** 2 / 2
         return nll + self.MEAN_WEIGHT * off + self.VARIANCE_WEIGHT * variance

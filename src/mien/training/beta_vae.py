@@ -89,7 +89,7 @@ def finish(
             torch.manual_seed(0)
             for batch in loader.epoch():
                 tally.see(batch, torch.device(device))
-        metrics[split] = {"faces": len(tally.column("mse")), **tally.figures()}
+        metrics[split] = {"faces": len(tally.column("mse")), **tally.figures(faces.groups())}
         write_json(folder / f"metrics.{split}.json", metrics[split])
     reports = {split: str(folder / f"metrics.{split}.json") for split in metrics}
     return {"run": str(folder), "history": history, "metrics": metrics, "reports": reports}

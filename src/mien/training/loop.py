@@ -159,7 +159,9 @@ def train(
 def estimate(objective: Objective, batches: Batches, training: TrainingSettings, accelerator: Accelerator) -> float:
     """Seconds that the training steps will take, from two passes over one batch; nothing is learnt from them."""
     player = next(iter(objective.players))
-    network = objective.players[player].to(accelerator.device)
+    for other in objective.players.values():  # the one's losses ask the others
+        other.to(accelerator.device)
+    network = objective.players[player]
     kept = {name: value.detach().clone() for name, value in network.state_dict().items()}
     remembered = objective.state_dict()
     objective.start_epoch(0)
@@ -200,6 +202,15 @@ def _of_the_first(figures: dict[str, float]) -> dict[str, float]:
     return told[0]
 
 
+def _of_all(rows: list[int]) -> list[int]:
+    """The rows of all processes, which know of each other's losses, but not of whose face a bad one is."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return rows
+    parts: list[list[int]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(parts, rows)
+    return [row for part in parts for row in part]
+
+
 def _move(
     objective: Objective,
     player: str,
@@ -238,12 +249,13 @@ def _move(
 
     # Share them, clip, move. A parameter that no face spoke for keeps grad None and is not moved, decay included.
     _share_gradients(network)
-    if accelerator.scaler:
+    spoken = any(parameter.grad is not None for parameter in network.parameters())
+    if accelerator.scaler and spoken:
         accelerator.scaler.unscale_(optimiser)
     norm = float(nn.utils.clip_grad_norm_(network.parameters(), clip or math.inf))
     totals = _reduce(sums, accelerator.device).tolist()
     found = {term: (total, counts[term]) for term, total in zip(order, totals, strict=True) if counts[term]}
-    if accelerator.scaler:
+    if accelerator.scaler and spoken:
         # fp16 gradients overflow now and then by design; the scaler leaves such a step out and scales down.
         accelerator.scaler.step(optimiser)
         accelerator.scaler.update()
@@ -293,16 +305,17 @@ def _check(
     broken = {term: total for term, (total, _) in found.items() if not math.isfinite(total)}
     if not broken:
         return
-    rows = torch.cat([batch.index for batch in window]).tolist()
+    rows = _of_all(torch.cat([batch.index for batch in window]).tolist())
     record = folder / "broken.json"
-    write_json(
-        record,
-        {
-            "step": step,
-            "terms": {term: str(total / max(count, 1)) for term, (total, count) in found.items()},
-            "faces": [str(faces(row)) if faces else row for row in rows],
-        },
-    )
+    if not (dist.is_available() and dist.is_initialized() and dist.get_rank()):
+        write_json(
+            record,
+            {
+                "step": step,
+                "terms": {term: str(total / max(count, 1)) for term, (total, count) in found.items()},
+                "faces": [str(faces(row)) if faces else row for row in rows],
+            },
+        )
     raise BrokenLossError(
         f"step {step}: the loss {', '.join(broken)} is not a number; the weights were not moved by it. The terms and "
         f"the batch's faces are in {record}; lower optim.lr, set optim.clip or training.precision=fp32, "

@@ -199,10 +199,14 @@ class Sweep:
         outcome.figures = figures_of(run)
         if outcome.member.recipe.beta_vae is None:
             return
-        if not (run / TRADE_OFF).is_file():
+        by, path = {"seeds": seeds, "bootstraps": resamples}, run / TRADE_OFF
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if found.get("judged_by") != by:
             with self._lock:  # one at a time: it takes all cores
-                write_json(run / TRADE_OFF, judge_code(run, outcome.member.recipe, device, seeds, resamples))
-        outcome.code = json.loads((run / TRADE_OFF).read_text(encoding="utf-8"))
+                code = judge_code(run, outcome.member.recipe, device, seeds, resamples)
+                found = {"judged_by": by, "figures": code}
+                write_json(path, found)
+        outcome.code = found["figures"]
 
     def _write(self) -> dict[str, Any]:
         rows = [self._said[member.name] for member in self.members if member.name in self._said]

@@ -13,6 +13,7 @@ from mien.data.drawing.face import draw
 from mien.data.sources.drawn import sample
 from mien.errors import MienError
 from mien.evaluation.ageing.judges import EstimatorJudge, IdentityJudge, Judges, MixtureJudge, load_judge
+from mien.experts.ours import Ours
 from mien.models.checkpoint import load_estimator
 from tests.evaluation.ageing.conftest import Coarse, RedAge
 
@@ -34,12 +35,16 @@ def test_equal_pictures_are_looked_at_once_and_answers_keep_their_order() -> Non
 def test_a_mixture_is_the_mean_of_its_experts_and_its_hash_tells_it_from_others(tmp_path: Path) -> None:
     file = tmp_path / "experts.yaml"
     each = "  - {kind: ours, name: NAME, model: face-mobile}\n"
-    file.write_text("experts:\n" + each.replace("NAME", "a") + each.replace("NAME", "b"))
+    other = "  - {kind: ours, name: b, model: face-pair}\n"
+    file.write_text("fusion: mean\nexperts:\n" + each.replace("NAME", "a") + other)
     judge, images = load_judge(str(file)), faces(2)
     assert isinstance(judge, MixtureJudge)
     assert judge.name == "experts (a, b)"
     alone = EstimatorJudge(load_estimator("face-mobile"))
-    assert judge.ask(images)["age"] == pytest.approx(alone.ask(images)["age"], abs=1e-3)
+    ages = [Ours(name).ask(list(images.numpy())).ages for name in ("face-mobile", "face-pair")]
+    assert np.abs(ages[0] - ages[1]).max() > 0.5
+    assert judge.ask(images)["age"] == pytest.approx(np.mean(ages, axis=0), abs=1e-3)
+    assert set(judge.ask(images)) == {"age"}
     assert {"age", "gender", "race"} <= set(alone.ask(images))
     file.write_text("experts:\n" + each.replace("NAME", "a"))
     assert load_judge(str(file)).hash != judge.hash

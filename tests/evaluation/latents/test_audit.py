@@ -18,7 +18,7 @@ from mien.cli.console import one_line_errors
 from mien.cli.latents import latents
 from mien.data.manifest import Manifest
 from mien.errors import MienError
-from mien.evaluation.latents.audit import evaluate_latents
+from mien.evaluation.latents.audit import _parts, evaluate_latents
 from mien.evaluation.latents.coders import coders, rebuilt_figures
 from mien.evaluation.latents.codes import code_faces, factors
 from mien.evaluation.latents.disentanglement import age_probes, separation
@@ -237,3 +237,19 @@ def test_faces_without_a_name_are_all_different_persons() -> None:
     numbers = _numbered(np.array(["ann", None, "ben", None, "ann"], dtype=object))
     assert numbers[0] == numbers[4]
     assert len(set(numbers.tolist())) == 4
+
+
+def test_no_person_who_is_judged_teaches(drawn: Path) -> None:
+    manifest = Manifest.open(drawn)
+    for split in ("all", "val"):
+        teach, judged = _parts(manifest, split, 2000)
+        assert len(teach)
+        assert len(judged)
+        number = dict(zip(manifest.strings("path"), manifest.groups(), strict=True))
+        sides = [{number[path] for path in part.strings("path")} for part in (teach, judged)]
+        assert not sides[0] & sides[1]
+    # Given splits may cut persons in two.
+    cut = manifest.with_columns({"split": [("train", "val")[row % 2] for row in range(len(manifest))]})
+    number = dict(zip(cut.strings("path"), cut.groups(), strict=True))
+    teach, judged = _parts(cut, "val", 2000)
+    assert not {number[path] for path in teach.strings("path")} & {number[path] for path in judged.strings("path")}

@@ -25,7 +25,7 @@ from mien.evaluation.robustness.audit import METRICS, PAGE, Audited, audit_robus
 from mien.evaluation.robustness.cells import Answers, Passes, run_passes
 from mien.evaluation.robustness.degradation import judge_passes
 from mien.evaluation.robustness.subjects import MIRRORED, Subjects
-from mien.faces import EXPRESSIONS, Crop
+from mien.faces import EXPRESSIONS, GENDERS, Crop, Face
 from mien.models.checkpoint import load_estimator, save_estimator
 from mien.models.estimator import ModelSettings, build_estimator
 from mien.tasks.face import TasksSettings
@@ -369,3 +369,15 @@ def test_a_model_tells_how_its_training_faces_were_changed(tmp_path: Path) -> No
     save_estimator(tmp_path, network)
     assert load_estimator(tmp_path).settings["augment"]["noise"]["probability"] == 0.1
     assert MIRRORED[0] not in TABLE
+
+
+def test_a_limit_keeps_the_shares_of_genders_and_races() -> None:
+    made = [
+        Face(f"{row}.png", age=(30.0, 30.0), gender=GENDERS[row % 4 == 0], race=("White", "Black")[row // 4 % 2])
+        for row in range(400)
+    ]
+    manifest = Manifest.from_faces(made, Path(), Crop("chip"))
+    for seed in range(5):
+        part = manifest.take(stratified(manifest, 40, seed))
+        assert (part.strings("gender") == GENDERS[1]).sum() == pytest.approx(10, abs=1)
+        assert (part.strings("race") == "Black").sum() == pytest.approx(20, abs=1)

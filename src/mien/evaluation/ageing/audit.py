@@ -12,6 +12,7 @@ import torch
 
 from mien.data.align import require_view
 from mien.data.manifest import Manifest
+from mien.data.splits import teachers
 from mien.errors import MienError
 from mien.evaluation.ageing.figures import compared, estimates, judge_renders, per_face, values_of
 from mien.evaluation.ageing.judges import Judges
@@ -207,8 +208,8 @@ def _truth(faces: Faces, notes: list[str]) -> Truth | None:
 
 def _teaching(manifest: Manifest, split: str, others: Manifest) -> Manifest | None:
     """The faces of which mean faces are made: the split train, or the `others` of the split, which are not judged."""
-    if split not in ("train", "all") and (manifest.strings("split") == "train").any():
-        return manifest.split("train")
+    if split not in ("train", "all") and len(train := teachers(manifest, split)):
+        return train
     return others if len(others) else None
 
 

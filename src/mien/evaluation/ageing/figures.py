@@ -157,14 +157,16 @@ def _ratio(one: np.ndarray, other: np.ndarray, weights: np.ndarray) -> np.ndarra
 
 
 def _pooled(judged: np.ndarray, asked: np.ndarray) -> Any:
-    """Spearman's correlation over all renders; the ranks are those of all faces, whichever are drawn."""
+    """Spearman's correlation over all renders that were judged; the ranks are those of all faces, whichever are
+    drawn."""
     from scipy.stats import rankdata
 
-    said = rankdata(judged)
-    wanted = np.tile(rankdata(asked), len(judged))
+    known = ~np.isnan(judged.ravel())
+    said = rankdata(judged.ravel()[known])
+    wanted = np.tile(rankdata(asked), len(judged))[known]
 
     def figure(weights: np.ndarray, count: int) -> np.ndarray:
-        found: np.ndarray = pearson(wanted, said, np.repeat(weights, count, axis=-1))
+        found: np.ndarray = pearson(wanted, said, np.repeat(weights, count, axis=-1)[..., known])
         return found
 
     return partial(figure, count=len(asked))

@@ -12,6 +12,7 @@ import torch
 
 from mien.data.align import require_view
 from mien.data.manifest import Manifest
+from mien.data.splits import teachers
 from mien.errors import MienError
 from mien.evaluation.latents.coders import Coder, coders, rebuilt_figures
 from mien.evaluation.latents.codes import Coded, at_most, code_faces, factors
@@ -135,9 +136,8 @@ def evaluate_latents(
 def _parts(manifest: Manifest, split: str, limit: int) -> tuple[Manifest, Manifest]:
     """The faces that teach and those that are judged, no person in both."""
     judged = manifest.split(split)
-    teaches = split not in ("all", "train") and (manifest.strings("split") == "train").any()
-    if teaches:
-        return at_most(manifest.split("train"), limit), at_most(judged, limit)
+    if split not in ("all", "train") and len(learnt := teachers(manifest, split)):
+        return at_most(learnt, limit), at_most(judged, limit)
     names, members = np.unique(judged.groups(), return_inverse=True)
     if len(names) < 2:
         raise MienError(f"{manifest.path or 'the manifest'}: {len(names)} group of faces; expected two or more")

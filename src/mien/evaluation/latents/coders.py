@@ -72,7 +72,8 @@ def coders(
             "untrained",
             "the same encoder with random weights; pictures by ridge regression on its code",
             fresh[1].codes,
-            0,
+            # Told the age, it has it in numbers of their own, though it learnt nothing.
+            fresh[1].age_dims if vae.settings.conditional else 0,
             _linear(fresh[0], fresh[1]),
         ),
         Coder("mean picture", "no code at all", None, 0, lambda rows: np.repeat(mean[None], len(rows), axis=0)),

@@ -42,9 +42,9 @@ def separation(
         chosen = np.random.default_rng(seed).permutation(len(names))[: max(1, round(SHARE * len(names)))]
         rows = np.flatnonzero(np.isin(members, chosen))
         part = {name: values[rows] for name, values in factors.items()}
-        gaps, predicted = mig(codes[rows], part), sap(codes[rows], part, seed)
+        gaps, predicted = mig(codes[rows], part), sap(codes[rows], part, seed, members[rows])
         few = np.random.default_rng([seed, 1]).permutation(len(rows))[:TREES]
-        trees = dci(codes[rows[few]], {name: values[few] for name, values in part.items()}, seed)
+        trees = dci(codes[rows[few]], {name: values[few] for name, values in part.items()}, seed, members[rows[few]])
         overall.append(trees["disentanglement"])
         for name in factors:
             told = {

@@ -182,7 +182,8 @@ def _shifted(
     parts = []
     for part in np.array_split(rows, max(1, -(-len(rows) // BATCH))):
         asked = torch.full((len(part), 1), years, device=device)
-        made = render_shifted(vae, faces.images(part, device), asked, change, faces.told(part, device))
+        pictures, ages = faces.images(part, device), torch.from_numpy(faces.ages[part]).float().to(device)
+        made = render_shifted(vae, pictures, asked, change, faces.told(part, device), ages=ages)
         parts.append(made[:, 0].float().cpu().numpy())
     return np.concatenate(parts)
 
