@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import typer
 from torch import Tensor, nn
 from typer.testing import CliRunner, Result
@@ -15,11 +16,20 @@ from typer.testing import CliRunner, Result
 import mien.jobs.predict
 from mien.cli.audit import audit
 from mien.cli.console import one_line_errors
+from mien.data.manifest import Manifest
 from mien.faces import Crop
 from mien.jobs.predict import Model
 
 
 class AgeTask(nn.Module):
+    columns = ("age_low", "age_high")
+
+    def encode(self, columns: dict[str, np.ndarray]) -> Tensor:
+        return torch.as_tensor(columns["age_low"])
+
+    def labelled(self, labels: Tensor) -> Tensor:
+        return ~labels.isnan()
+
     def decode(self, outputs: dict[str, Tensor], state: Any) -> dict[str, np.ndarray]:
         return {"age": outputs["age"].numpy()}
 
@@ -108,3 +118,31 @@ def test_mistakes_are_one_line_and_exit_code_2(run: Any, drawn: Path, arguments:
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("mien: ")
     assert message in last
+
+
+def test_options_of_the_other_audit_and_places_that_cannot_be_written_are_refused(
+    run: Any, drawn: Path, tmp_path: Path
+) -> None:
+    for given, message in (
+        (("--robustness", "--against", "x", "--told"), "--against, --told: only --ageing has a use for it"),
+        (("--robustness", "--ages", "20,30"), "--ages: only --ageing"),
+        (("--ageing", "face-ages", "--baseline", "x"), "--baseline: only --robustness"),
+        (("--ageing", "face-ages", "--severities", "1"), "--severities: only --robustness"),
+    ):
+        result = run(drawn, *given)
+        assert result.exit_code == 2
+        assert message in result.stderr
+    (tmp_path / "file").touch()
+    result = run(drawn, "--robustness", "-o", tmp_path / "file")
+    assert (result.exit_code, "is a file, where a folder is to be written" in result.stderr) == (2, True)
+    assert run(drawn, "--robustness", "--seed", -1).exit_code == 2
+
+
+def test_faces_without_labels_are_refused_before_any_pass(run: Any, drawn: Path, tmp_path: Path) -> None:
+    manifest = Manifest.open(drawn)
+    columns = [name for name in manifest.table.column_names if not name.startswith("age")]
+    bare = Manifest(manifest.table.select(columns), manifest.root, manifest.crop)
+    bare.save(tmp_path / "bare")
+    result = run(tmp_path / "bare", "--robustness")
+    assert result.exit_code == 2
+    assert "has a label that grey 1 tells (age)" in result.stderr

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -155,3 +156,38 @@ def test_importing_mien_and_its_command_loads_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         mien.lode  # noqa: B018
+
+
+def test_a_picture_that_cannot_be_drawn_costs_its_drawing_alone(run: Any, tmp_path: Path) -> None:
+    photos, long = tmp_path / "photos", "長" * 80
+    photos.mkdir()
+    for name in ("a", long):
+        Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(photos / f"{name}.png")
+    asked = (photos, "--crops", "--json", "--draw", tmp_path / "drawn")
+    result = run(*asked)
+    assert result.exit_code == 0, result.stderr
+    assert len(list((tmp_path / "drawn").glob("*_faces.jpg"))) == 2
+    run(photos, "--crops", "-o", tmp_path / "job")
+    (photos / "a.png").write_bytes(b"no picture any more")
+    os.utime(photos / "a.png")
+    found = run(photos, "--crops", "--json", "--draw", tmp_path / "again")
+    assert len(json.loads(found.stdout)["predictions"]) == 2
+
+
+def test_drawings_below_the_photos_are_no_inputs_of_the_next_time(run: Any, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(photos / "a.png")
+    for _ in range(2):
+        found = json.loads(run(photos, "--crops", "--json", "--draw", photos / "marked").stdout)
+        assert found["pictures"] == 1
+    result = run(photos, "--crops", "--draw", photos)
+    assert (result.exit_code, "is read, and pictures are to be written to it" in result.stderr) == (2, True)
+    result = run(photos, "--crops", "--parquet", photos)
+    assert (result.exit_code, "is a folder; name a file" in result.stderr) == (2, True)
+
+
+def test_a_zero_byte_in_a_path_is_said(run: Any) -> None:
+    result = run("-", "--crops", "--json", stdin="a.png\0b.png\n")
+    assert result.exit_code == 2
+    assert "expected one path a line" in result.stderr

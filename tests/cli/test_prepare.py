@@ -77,3 +77,16 @@ def test_importing_the_command_loads_nothing_heavy():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_what_would_do_nothing_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    for given, message in (
+        (("drawn", tmp_path, "-n", 5), "draws its faces and reads none: leave"),
+        (("drawn", "-n", 5, "--seed", -1), "--seed"),
+    ):
+        result = run(*given, "-o", tmp_path / "out")
+        assert result.exit_code == 2
+        assert message in result.stderr
+    result = run("drawn", "-n", 5, "-o", tmp_path / "file")
+    assert (result.exit_code, "is a file, where a folder is to be written" in result.stderr) == (2, True)

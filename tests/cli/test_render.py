@@ -120,3 +120,10 @@ def test_what_is_made_is_named_after_its_input(tmp_path: Path, monkeypatch: pyte
     assert [name_of(given) for given in ("..", ".", "../one.jpg", "../*.jpg", "/")] == [
         *("album", "sub", "one", "faces", "faces")
     ]
+
+
+def test_renders_below_the_photos_are_no_inputs_of_the_next_time(model: Path, crop: Path) -> None:
+    out = crop.parent / "older"
+    for _ in range(2):
+        found = json.loads(run(crop.parent, "-m", model, "--crops", "--ages", "20", "-o", out, "--json").stdout)
+        assert found["pictures"] == 1

@@ -574,3 +574,29 @@ def test_a_corrected_race7_takes_the_race_that_was_made_of_it_along(pack, pictur
     assert manifest.strings("race7").tolist() == ["Black", None, "Black", "Black"]
     assert manifest.strings("race").tolist() == ["Black", None, "Indian", "Black"]
     assert manifest.strings("race_from").tolist() == ["race7", None, "given", "race7"]
+
+
+def test_figures_of_mien_in_the_folder_itself_are_no_faces(pack, picture, tmp_path):
+    path = pack("folder", {f"{number}.png": picture(number) for number in range(3)})
+    first = prepare(FolderSource(crop="chip"), path, path, show=False)
+    assert len(first.manifest) == 3
+    for place in ("inspect/figures/a.png", "ageing.val/b.png", "rejected.png", "album/c.png"):
+        (path / place).parent.mkdir(parents=True, exist_ok=True)
+        (path / place).write_bytes((path / "0.png").read_bytes())
+    again = prepare(FolderSource(crop="chip"), path, path, show=False)
+    assert sorted(again.manifest.strings("path")) == ["0.png", "1.png", "2.png", "album/c.png"]
+    assert {item.path for item in again.rejected} == {"inspect/figures/a.png", "ageing.val/b.png", "rejected.png"}
+
+
+def test_tables_are_tried_before_a_picture_is_read(pack, picture, tmp_path, monkeypatch):
+    path, table = pack("folder", utk(picture, 3)), tmp_path / "t.csv"
+    monkeypatch.setattr("mien.data.prepare._gather", lambda *_: pytest.fail("a picture was read"))
+    name = next(iter(utk(picture, 1)))
+    for flag, text, message in (
+        ("splits", "file,split\nnobody.jpg,train\n", "names none of the 3 faces"),
+        ("corrections", f"path,column,value\n{name},age_low,90\n{name},age_high,20\n", "line 3"),
+    ):
+        table.write_text(text)
+        with pytest.raises(MienError, match=message):
+            prepare(UTKFace(), path, tmp_path / "out", show=False, **{flag: table})
+    assert not (tmp_path / "out").exists()

@@ -20,7 +20,7 @@ from mien.errors import MienError
 from mien.faces import Crop, Face
 from mien.models.checkpoint import load_estimator, read_pointer
 from mien.training.recipe import Recipe, load_recipe
-from mien.training.run import _groups, train_run
+from mien.training.run import CONFIG, _claim, _groups, open_faces, train_run
 
 #: A network without batch statistics, so that cutting a batch changes nothing but rounding.
 SMALL = [
@@ -225,3 +225,15 @@ def test_groups_that_group_dro_weighs() -> None:
     assert groups[-1] == -1
     with pytest.raises(MienError, match="none of"):
         _groups(Manifest.from_faces(made, Path(), Crop("chip")), ["hair"])
+
+
+def test_a_run_finds_its_faces_from_any_folder(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/faces").symlink_to(drawn)
+    monkeypatch.chdir(tmp_path / "there")
+    recipe = Recipe.model_validate({"name": "r", "data": {"faces": "faces"}})
+    _claim(tmp_path / "run", recipe, Manifest.open("faces"))
+    monkeypatch.chdir(tmp_path)
+    assert open_faces(load_recipe(tmp_path / "run" / CONFIG)).hash == Manifest.open(drawn).hash
+    with pytest.raises(MienError, match="faces is not there"):
+        open_faces(recipe)

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from mien.jobs.predict import Model
 
 
+#: What is asked unless it is said.
+EVERY, FINDER, ANCHORS = "1,2,3,4,5", "cascade", "5:75:10"
+
+
 def audit(
     faces: Annotated[Path | None, typer.Argument(help="A manifest; a run's own is the default.")] = None,
     robustness: Annotated[bool, typer.Option("--robustness", help="What bad light and bad pictures do to it.")] = False,
@@ -32,7 +36,7 @@ def audit(
         str | None, typer.Option(help="A run, checkpoint or shipped model that errors are held against.")
     ] = None,
     corruptions: Annotated[str | None, typer.Option(help="Some, as jpeg,defocus_blur; all if left out.")] = None,
-    severities: Annotated[str, typer.Option(help="Some of 1,2,3,4,5.")] = "1,2,3,4,5",
+    severities: Annotated[str, typer.Option(help="Some of 1,2,3,4,5.")] = EVERY,
     limit: Annotated[
         int | None,
         typer.Option(
@@ -43,11 +47,11 @@ def audit(
             "ages, genders and races.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Draws the faces of --limit.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the faces of --limit.")] = 0,
     photos: Annotated[
         bool, typer.Option("--photos", help="Pictures are whole photos: find the face in every corrupted one.")
     ] = False,
-    detector: Annotated[str, typer.Option(help="What finds faces: cascade, yunet:PATH, uniface.")] = "cascade",
+    detector: Annotated[str, typer.Option(help="What finds faces: cascade, yunet:PATH, uniface.")] = FINDER,
     landmarker: Annotated[
         str, typer.Option(help="Aligns faces found in photos: auto (the shipped one), none, a run or a checkpoint.")
     ] = "auto",
@@ -66,7 +70,7 @@ def audit(
     far: Annotated[
         float, typer.Option(min=0, max=0.5, help="Ageing: share of pairs of different persons that pass for one.")
     ] = 0.001,
-    ages: Annotated[str, typer.Option(help="Ageing: FIRST:LAST:STEP, or some with commas.")] = "5:75:10",
+    ages: Annotated[str, typer.Option(help="Ageing: FIRST:LAST:STEP, or some with commas.")] = ANCHORS,
     also: Annotated[str, typer.Option(help="Ageing: ages that are told, but count in no summary.")] = "",
     told: Annotated[bool, typer.Option("--told", help="Ageing: tell renderers the labelled age of each face.")] = False,
     allow_relabelled: Annotated[
@@ -86,9 +90,10 @@ def audit(
     mien audit photos --robustness --photos --corruptions jpeg,motion_blur --severities 1,3,5;
     mien audit utk --ageing runs/ageing --against runs/vae --identity mobilefacenet.safetensors --pairs fgnet
     """
-    from mien.cli.console import print_json, say
+    from mien.cli.console import print_json, ready, say
     from mien.cli.evaluate import faces_of
     from mien.errors import MienError
+    from mien.evaluation.evaluate import require_labels
     from mien.evaluation.relabelled import guard_labels
     from mien.evaluation.robustness.audit import PAGE, audit_robustness
     from mien.jobs.predict import load
@@ -101,11 +106,15 @@ def audit(
 
         if model is not None:
             raise MienError(f"--model {model}: an ageing audit's renderer is --ageing's, its judge --judge's")
+        robust = {"baseline": baseline, "corruptions": corruptions, "photos": photos or None}
+        robust |= {"severities": None if severities == EVERY else severities}
+        _refuse(robust | {"detector": None if detector == FINDER else detector}, "--robustness")
         manifest = faces_of(faces, run_of(ageing))
         if not allow_relabelled:
             guard_labels(manifest.split(split))
         if out is None:
             out = (run_of(ageing) or (manifest.path or Path("faces.parquet")).parent) / f"ageing.{split}"
+        ready(out)
         metrics = audit_renderers(
             manifest,
             [ageing, *(against or [])],
@@ -134,13 +143,24 @@ def audit(
         return
     if not robustness:
         raise MienError("no audit is named; say which with --robustness, or --ageing MODEL")
+    of_renders = {
+        "against": against or None,
+        "judge": judge,
+        "identity": identity,
+        "pairs": pairs,
+        "told": told or None,
+    }
+    of_renders |= {"ages": None if ages == ANCHORS else ages, "also": also or None}
+    _refuse(of_renders, "--ageing")
     asked = load(model, device)
     run = run_of(model)
     manifest = faces_of(faces, run)
     if not allow_relabelled:
         guard_labels(manifest.split(split))
+    require_labels(asked.estimator, manifest.split(split))
     if out is None:
         out = (run or (manifest.path or Path("faces.parquet")).parent) / f"robustness.{split}"
+    ready(out)
     whole = photos or manifest.crop.template == "photo"
     audited = _audited(asked, run, out)
     other = None
@@ -165,6 +185,15 @@ def audit(
         return
     _print_table(metrics)
     say(f"report: {out / PAGE}")
+
+
+def _refuse(given: dict[str, Any], audit: str) -> None:
+    """Refuse the options of the other audit, by name; None is one that was not given."""
+    from mien.errors import MienError
+
+    named = [f"--{name}" for name, value in given.items() if value is not None]
+    if named:
+        raise MienError(f"{', '.join(named)}: only {audit} has a use for it; leave it out")
 
 
 def run_of(model: str | None) -> Path | None:

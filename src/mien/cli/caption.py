@@ -24,7 +24,9 @@ def caption(
         typer.Option("--output", "-o", metavar="FOLDER", help="A broken job in it goes on; captions/ beside FACES."),
     ] = None,
     prompt: Annotated[str | None, typer.Option(help="What the model is asked; how the person looks.")] = None,
-    longest: Annotated[int, typer.Option(min=1, metavar="TOKENS", help="Length of a caption at most.")] = 48,
+    longest: Annotated[
+        int | None, typer.Option(min=1, metavar="TOKENS", help="Length of a model's caption at most, 48 by default.")
+    ] = None,
     strip_age: Annotated[bool, typer.Option("--strip-age", help="Take out the words that tell an age.")] = False,
     known: Annotated[
         Path | None, typer.Option(metavar="CACHE", help="Earlier captions.jsonl: its pictures are not asked again.")
@@ -51,13 +53,15 @@ def caption(
     from mien.cli.console import print_json, say
     from mien.data.slices import Slices
     from mien.errors import MienError
-    from mien.jobs.caption import FILE, Captioning
+    from mien.jobs.caption import FILE, LABELS, Captioning
     from mien.jobs.caption import caption as run
     from mien.jobs.engine import first_rank
     from mien.jobs.predict import usable
     from mien.jobs.workers import Engine
-    from mien.models.captioners import PROMPT
+    from mien.models.captioners import LONGEST, PROMPT
 
+    if captioner == LABELS and (asked := [n for n, v in (("prompt", prompt), ("longest", longest)) if v is not None]):
+        raise MienError(f"--{asked[0]}: captions of labels have their own words; name a model with --captioner")
     slices, device = Slices(faces), usable(device)
     folder = output or slices.path.parent / "captions"
     if known is not None and known.resolve().parent == folder.resolve():
@@ -66,7 +70,7 @@ def caption(
         slices,
         captioner,
         prompt=prompt or PROMPT,
-        longest=longest,
+        longest=longest or LONGEST,
         strip_age=strip_age,
         known=known,
         batch=batch,

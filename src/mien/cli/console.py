@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 from mien.errors import MienError
@@ -18,6 +19,18 @@ USER_ERROR = 2
 def say(text: str) -> None:
     """A line for people, on standard error, so that standard output stays for results."""
     print(text, file=sys.stderr, flush=True)
+
+
+def ready(folder: Path) -> Path:
+    """The output `folder`, made before any work: that it cannot be written shows now, not when all is done.
+
+    Raises:
+        MienError: a file stands there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise MienError(f"{folder} is a file, where a folder is to be written; name another place with -o")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def print_json(value: Any) -> None:

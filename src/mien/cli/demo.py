@@ -14,7 +14,7 @@ FACES, SIZE = 2400, 64
 def demo(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for all that the demo makes.")] = Path("demo"),
     faces: Annotated[int, typer.Option("-n", "--faces", min=200, help="How many faces to draw.")] = FACES,
-    seed: Annotated[int, typer.Option(help="Other faces, other starting weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Other faces, other starting weights.")] = 0,
 ) -> None:
     """Draw faces, prepare, train, evaluate, and ask the shipped model about a photo. Needs no data.
 

@@ -66,8 +66,8 @@ def enhance(
     from mien.jobs.predict import usable
     from mien.jobs.workers import Engine
 
-    items = expand(inputs)
     folder = output or Path("enhanced") / name_of(inputs[0])
+    items = expand(inputs, [folder])
     work = Enhancing(
         folder,
         None if upscaler is None else weights_path(upscaler),

@@ -44,20 +44,21 @@ def evaluate(
     Examples: mien evaluate utk; mien evaluate --model runs/mine --split test; mien evaluate utk --split all
     --json
     """
-    from mien.cli.console import print_json, say
-    from mien.evaluation.evaluate import evaluate_model
+    from mien.cli.console import print_json, ready, say
+    from mien.evaluation.evaluate import evaluate_model, require_labels
     from mien.evaluation.relabelled import guard_labels
     from mien.jobs.predict import load
-    from mien.models.checkpoint import find_checkpoint
 
     run = Path(model) if model is not None and (Path(model) / "checkpoints").is_dir() else None
-    folder = find_checkpoint(model, checkpoint) if checkpoint in ("best", "last") else Path(checkpoint)
+    folder = _checkpoint(model, run, checkpoint)
     asked = load(folder, device)
     manifest = faces_of(faces, run)
     if not allow_relabelled:
         guard_labels(manifest.split(split))
+    require_labels(asked.estimator, manifest.split(split))
     if out is None:
         out = place(run, manifest, checkpoint)
+    ready(out)
     result = evaluate_model(
         asked.estimator, manifest, split, out, device=asked.device, batch=batch, resamples=bootstraps, grid=grid
     )
@@ -71,6 +72,25 @@ def evaluate(
     if unread:
         say(f"{unread:,} pictures could not be read; metrics.{split}.json lists them with the reason")
     say(f"report: {result.report}")
+
+
+def _checkpoint(model: str | None, run: Path | None, which: str) -> Path:
+    """The folder of the weights that are judged: the best or the last of a run, one by its name, or any by its path."""
+    from mien.errors import MienError
+    from mien.models.checkpoint import find_checkpoint
+
+    if which in ("best", "last"):
+        return find_checkpoint(model, which)
+    if run is not None and (run / "checkpoints" / which).is_dir():
+        return run / "checkpoints" / which
+    folder = Path(which)
+    if model is None:
+        return folder
+    if run is None or (run / "checkpoints").resolve() not in folder.resolve().parents or not folder.is_dir():
+        there = sorted(one.name for one in (run / "checkpoints").glob("step-*")) if run is not None else []
+        known = f"; it has best, last, {', '.join(there)}" if there else ""
+        raise MienError(f"--checkpoint {which} is none of --model {model}{known}; name one of the two alone")
+    return folder
 
 
 def place(run: Path | None, manifest: Manifest, checkpoint: str) -> Path:

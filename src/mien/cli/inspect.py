@@ -35,13 +35,13 @@ def inspect(
 
     Example: mien inspect utk
     """
-    from mien.cli.console import print_json, say
+    from mien.cli.console import print_json, ready, say
     from mien.data.inspection import inspect_manifest
     from mien.data.manifest import Manifest
     from mien.files import write_json
 
     manifest = Manifest.open(faces)
-    folder = out or (manifest.path or faces).parent / "inspect"
+    folder = ready(out or (manifest.path or faces).parent / "inspect")
     inspection = inspect_manifest(manifest, duplicates=duplicates)
     write_json(folder / "inspect.json", inspection.findings)
     _write_page(folder, manifest, inspection, faces)

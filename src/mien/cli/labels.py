@@ -45,7 +45,7 @@ def labels(
 
     Example: mien labels utk --model runs/a
     """
-    from mien.cli.console import print_json, say, table
+    from mien.cli.console import print_json, ready, say, table
     from mien.data.duplicates import DuplicateSettings, find_duplicates, read_thumbnails
     from mien.data.manifest import Manifest
     from mien.errors import MienError
@@ -54,16 +54,27 @@ def labels(
 
     manifest = Manifest.open(faces)
     folder = out or (manifest.path or faces).parent / "labels"
+    ready(folder)
     if folds is not None:
-        for number, part in enumerate(audit.folds(manifest, folds)):
-            say(f"written: {part.save(folder / f'fold{number}')}")
+        if model:
+            raise MienError(f"--model {model[0]}: --folds only writes manifests to train models on; leave one out")
+        files = [part.save(folder / f"fold{number}") for number, part in enumerate(audit.folds(manifest, folds))]
+        for file in files:
+            say(f"written: {file}")
+        if json:
+            print_json({"folds": files})
         return
     if not manifest.has("age_low") and not duplicates:
         raise MienError(f"{faces}: no face has an age, and copies are not looked for: there is nothing to audit")
     judged = [_ages(name, manifest, batch, device) for name in model or ()]
     views = audit.Views.of(manifest, judged)
     settings = DuplicateSettings()
-    copies = find_duplicates(read_thumbnails(manifest), settings) if duplicates else None
+    looked = read_thumbnails(manifest) if duplicates else None
+    unreadable = {} if looked is None else {manifest.strings("path")[row]: why for row, why in looked.failed.items()}
+    if unreadable and len(unreadable) == len(manifest):
+        path, why = next(iter(unreadable.items()))
+        raise MienError(f"none of the {len(manifest):,} pictures of {faces} can be read; {path}: {why}")
+    copies = None if looked is None else find_duplicates(looked, settings)
     doubts = audit.doubt(manifest.numbers("age_low"), manifest.numbers("age_high"), views)
     suspects = audit.audit_labels(manifest, views, doubts, copies)
     paths = manifest.strings("path")
@@ -76,6 +87,7 @@ def labels(
         "threshold": threshold,
         "flagged": sum(one.score >= threshold for one in suspects),
         "duplicates": settings.model_dump() if duplicates else None,
+        "unreadable": unreadable,
     }
     listed = [
         {
@@ -99,6 +111,8 @@ def labels(
         [[one["score"], one["path"], "; ".join(one["evidence"])] for one in listed[:LISTED]],
         title=f"{findings['flagged']:,} of {len(manifest):,} faces in doubt (score at least {threshold:g})",
     )
+    if unreadable:
+        say(f"{len(unreadable):,} pictures could not be read, and are compared with none; labels.json lists them")
     if not views.names:
         say("no model was named: ages are compared among copies only")
     elif findings["judged"] < len(manifest):

@@ -64,7 +64,7 @@ def latents(
     Examples: mien latents utk; mien latents drawn -m runs/vae; mien latents utk -m runs/vae --judge face-mobile
     --identity mobilefacenet.safetensors --between 3 17; mien latents utk -m runs/vae --beside runs/cvae
     """
-    from mien.cli.console import print_json, say
+    from mien.cli.console import print_json, ready, say
     from mien.data.manifest import Manifest
     from mien.errors import MienError
     from mien.evaluation.latents.audit import PAGE, evaluate_latents
@@ -80,6 +80,7 @@ def latents(
     if out is None:
         run = Path(model)
         out = (run if (run / "checkpoints").is_dir() else Path()) / f"latents.{split}"
+    ready(out)
     if pairs is not None and judge is None:
         raise MienError("--pairs is for shifts, which a judge judges: give --judge too")
     metrics = evaluate_latents(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli.console import print_json, say, table
-from mien.errors import MienError
+from mien.cli.console import print_json, ready, say, table
+from mien.errors import MienError, PictureError
 from mien.files import whole
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CHUNK = 1024
 #: Failures that are listed one by one, and rows of a job's table that are shown.
 LISTED, SHOWN = 10, 100
+#: Bytes of a picture's name in that of its drawing: a file's has 255 at most, and is written beside under a longer one.
+LONGEST_STEM = 200
 
 
 def predict(
@@ -95,7 +97,11 @@ def predict(
     chosen = choose_engine(engine, workers, patience, address)
     if output is None and chosen != choose_engine():
         raise MienError("--workers, --patience, --engine and --address are those of a job; name its folder with -o")
-    items = expand(list(_with_standard_input(inputs)))
+    if parquet is not None and parquet.is_dir():
+        raise MienError(f"--parquet {parquet} is a folder; name a file")
+    if draw is not None:
+        ready(draw)
+    items = expand(list(_with_standard_input(inputs)), [draw])
     asked = load(model, device)
     wanted = None if tasks is None else names_of(tasks)
     asking = asked.asking(items, crops, detector, max_width, wanted, landmarks, landmarker)
@@ -110,7 +116,7 @@ def predict(
             progress = stack.enter_context(Progress(len(items), "pictures", "predict"))
             rows = _live(asking, items, batch, progress)
         if draw is not None:
-            rows = _drawn(rows, items, draw)
+            rows = _drawn(rows, items, draw, tally)
         rows = tally.count(rows)
         if parquet is not None:
             _write_parquet(rows, parquet, asking.schema())
@@ -156,6 +162,7 @@ class Tally:
         self.faces = self.without = self.failed = self.unaligned = 0
         self.read = False
         self.examples: list[str] = []
+        self.undrawn: list[str] = []
 
     def count(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         from mien.jobs.prediction import NO_FACE
@@ -182,6 +189,10 @@ class Tally:
             say(f"could not be read: {line}")
         if self.failed > len(self.examples):
             say(f"could not be read: {self.failed - len(self.examples):,} more; the output lists them all")
+        for line in self.undrawn[:LISTED]:
+            say(f"not drawn: {line}")
+        if len(self.undrawn) > LISTED:
+            say(f"not drawn: {len(self.undrawn) - LISTED:,} more")
         if self.unaligned:
             say(
                 f"{self.unaligned:,} of {self.faces:,} faces are unaligned, for nothing told where their eyes are: "
@@ -212,8 +223,8 @@ def _live(asking: Asking, items: Items, batch: int, progress: Any) -> Iterator[d
             yield {name: row.get(name) for name in columns}
 
 
-def _drawn(rows: Iterable[dict[str, Any]], items: Items, folder: Path) -> Iterator[dict[str, Any]]:
-    """Pass the rows on, and write each picture that has a face to `folder`."""
+def _drawn(rows: Iterable[dict[str, Any]], items: Items, folder: Path, tally: Tally) -> Iterator[dict[str, Any]]:
+    """Pass the rows on, and write each picture that has a face to `folder`; what cannot be drawn is told of."""
     from mien.data.pictures import encode
     from mien.jobs.draw import draw_faces
 
@@ -222,11 +233,16 @@ def _drawn(rows: Iterable[dict[str, Any]], items: Items, folder: Path) -> Iterat
         found = list(group)
         if found[0]["error"] is None:
             item = items[number]
-            name = f"{Path(item.path or item.name).stem}_faces"
+            # Names have 255 bytes at most, and one is written beside first.
+            stem = Path(item.path or item.name).stem.encode()[:LONGEST_STEM].decode(errors="ignore")
+            name = f"{stem}_faces"
             name = f"{name}_{number}" if name in taken else name
             taken.add(name)
-            with whole(folder / f"{name}.jpg") as beside:
-                beside.write_bytes(encode(draw_faces(item.read(), found)))
+            try:
+                with whole(folder / f"{name}.jpg") as beside:
+                    beside.write_bytes(encode(draw_faces(item.read(), found)))
+            except (PictureError, OSError) as error:
+                tally.undrawn.append(f"{item.name}: {' '.join(str(error).split())}")
         yield from found
 
 

@@ -32,7 +32,7 @@ def prepare(
         Path | None, typer.Option(help="CSV of given splits: file, split and, if known, duplicate_group.")
     ] = None,
     corrections: Annotated[Path | None, typer.Option(help="CSV of corrected labels: path, column, value.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the splits and of drawn faces.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the splits and of drawn faces.")] = 0,
     size: Annotated[
         int | None, typer.Option(help="Side in pixels of faces that are cut (200; ferplus 42) or drawn (112).")
     ] = None,
@@ -84,6 +84,8 @@ def prepare(
         if value is not None and name not in kind.options:
             takers = [other for other, cls in SOURCES.items() if name in cls.options]
             raise MienError(f"source {source} takes no --{name}; {', '.join(takers)} does")
+    if path is not None and "count" in kind.options:
+        raise MienError(f"source {source} draws its faces and reads none: leave {path} out")
     if path is None and "count" not in kind.options:
         raise MienError(f"source {source} needs the PATH of its data: {kind.layout}")
     ways = get_args(Matching)

@@ -73,7 +73,9 @@ def render(
     from mien.models.renderer import with_strength
 
     who = choose_engine(engine, workers, patience, address)
-    items = expand(inputs)
+    if output is None:
+        output = Path("renders") / name_of(inputs[0])
+    items = expand(inputs, [output])
     asked = ages_from(ages)
     where = usable(device)
     renderer = load_renderer(model, where)
@@ -90,8 +92,6 @@ def render(
         paste=paste,
         device=where,
     )
-    if output is None:
-        output = Path("renders") / name_of(inputs[0])
     job = question.job(output, items, who)
     if not first_rank():
         return
@@ -159,6 +159,8 @@ class Found:
                 "expect worse renders; --detector yunet:PATH aligns"
             )
         if not self.faces:
+            if not self.without:
+                raise MienError(f"none of {len(self.failed):,} pictures could be read")
             raise MienError(
                 f"no face in {len(self.without) + len(self.failed):,} pictures; if they are face crops, add --crops"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,20 @@ class Tables:
                 except MienError as error:
                     raise MienError(f"{row.place}: {str(error).removeprefix(f'{row.place}: ')}") from None
         return cls(given, corrected)
+
+    def rehearse(self, faces: Iterable[Face]) -> None:
+        """Do to copies of the faces what will be done when their pictures have been read.
+
+        Raises:
+            MienError: as `correct` and `given_splits`.
+        """
+        if self.splits is None and self.corrections is None:
+            return
+        copies = [replace(face) for face in faces]
+        if self.corrections is not None:
+            correct(copies, self.corrections)
+        if self.splits is not None and copies:
+            given_splits(copies, self.splits)
 
 
 def correct(faces: list[Face], rows: Rows) -> list[Rejected]:

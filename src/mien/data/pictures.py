@@ -133,8 +133,11 @@ def decode(data: bytes, side: int | None = None) -> np.ndarray:
 def from_pillow(picture: Image.Image) -> np.ndarray:
     """A Pillow picture of any mode as RGB uint8, (3, H, W), by the rules of `decode`."""
     _check_size(*picture.size)
-    turn = _orientation(picture)
-    return _turn(np.array(_rgb(picture)), turn).transpose(2, 0, 1)
+    try:
+        turn = _orientation(picture)
+        return _turn(np.array(_rgb(picture)), turn).transpose(2, 0, 1)
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow says of a file that it was reading
+        raise PictureError(" ".join(str(error).split())) from None
 
 
 def encode(image: np.ndarray, format: str = "JPEG", quality: int = 95) -> bytes:  # noqa: A002

@@ -26,6 +26,7 @@ from mien.data.matching import Matching, common
 from mien.data.pictures import MIN_SIDE, Pictures
 from mien.data.quality import QualityFilter
 from mien.data.reading import Check, Item, Locate, Poor, Reader
+from mien.data.refused import EACH, reason_of, show_refused
 from mien.data.schema import LABELS
 from mien.data.similarity import SIDE
 from mien.data.sources import SOURCES, Made, Rejected, Source
@@ -38,8 +39,8 @@ from mien.progress import Progress
 REJECTED, REFUSED, UNMATCHED = "rejected.csv", "rejected.png", "unmatched.csv"
 #: The comment at the end of the archives written here; only what bears it is ever removed.
 MARK = b"written by mien prepare"
-#: Faces on the sheet of refused ones, at most so many of each reason.
-SHEET, EACH = 60, 15
+#: What mien's commands write beside a manifest.
+OWN = r"(inspect|evaluation|labels|latents|captions|(robustness|ageing)\.\w+)/|rejected\.png$"
 #: They wait for the disk together, and decode large pictures side by side.
 THREADS = 4
 #: Pictures that are in work at one time; more would only fill the memory.
@@ -130,8 +131,12 @@ def prepare(
     path, out = Path(path), Path(out)
     if out.suffix.lower() == ".parquet":
         raise MienError(f"-o {out}: names a folder, in which {FILE} is written; leave the ending out")
+    if out.exists() and not out.is_dir():
+        raise MienError(f"-o {out} is a file, where a folder is to be written; name another place")
     tables = Tables.read(splits, corrections)
     items, made, total = _items(source, path, out)
+    if not made:
+        tables.rehearse(item for item in items if isinstance(item, Face))
     cut = _cut(source, items, made, size, margin, align, locate is not None)
     if check is not None and not any(isinstance(item, Face) and item.landmarks is not None for item in items):
         raise MienError(f"--check-landmarks: source {source.name} gives no landmarks to check here; leave it out")
@@ -139,6 +144,7 @@ def prepare(
         raise MienError(f"--match {matching}: source {source.name} draws and labels its light; leave it out")
     keep = made or cut is not None or matching is not None or is_compressed_tar(path)
     root = path if path.is_dir() else path.parent
+    out.mkdir(parents=True, exist_ok=True)  # that it cannot be made shows before any picture is read
     # A new name: the manifest that stands in `out` keeps its pictures until it is replaced itself.
     packed = out / _free_name(out) if keep else None
     with tempfile.TemporaryFile() as thumbnails:
@@ -163,7 +169,7 @@ def prepare(
             with whole(out / REJECTED) as beside:
                 _write(beside, gathered.rejected)
                 if gathered.poor:
-                    _show_refused(out / REFUSED, gathered)
+                    show_refused(out / REFUSED, gathered.poor, gathered.rejected)
                 file = manifest.save(out)
         except BaseException:
             if packed is not None:
@@ -208,7 +214,8 @@ def _items(source: Source, path: Path, out: Path) -> tuple[Iterable[Item], bool,
     """What the source yields, whether it makes its pictures, and how many there are.
 
     Pictures in memory are taken one by one; what is read from disk is listed first, which is quick. What lies in `out`
-    below `path` is refused: pages and figures of an earlier manifest are no faces.
+    below `path` is refused: pages and figures of an earlier manifest are no faces. Where both are one folder, what mien
+    writes beside a manifest that is there is.
     """
     stream: Iterator[Item] = iter(source.faces(path))
     head = list(islice(stream, 1))
@@ -216,10 +223,10 @@ def _items(source: Source, path: Path, out: Path) -> tuple[Iterable[Item], bool,
         return chain(head, stream), True, getattr(source, "count", None)
     items = [*head, *stream]
     here, there = path.resolve(), out.resolve()
-    if there != here and there.is_relative_to(here):
-        own = f"{there.relative_to(here).as_posix()}/"
+    if there.is_relative_to(here) and (there != here or (there / FILE).is_file()):
+        own = re.compile(OWN if there == here else f"{re.escape(there.relative_to(here).as_posix())}/")
         for place, item in enumerate(items):
-            if isinstance(item, Face) and item.path.startswith(own):
+            if isinstance(item, Face) and own.match(item.path):
                 items[place] = Rejected(item.path, f"it lies in {out}, which -o writes")
     return items, False, len(items)
 
@@ -272,7 +279,7 @@ def _gather(
                 if isinstance(result, Poor):
                     gathered.rejected.append(result.rejected)
                     gathered.unusable += 1
-                    if sum(_tags(other) == _tags(result) for other in gathered.poor) < EACH:
+                    if sum(reason_of(other) == reason_of(result) for other in gathered.poor) < EACH:
                         gathered.poor.append(result)
                     continue
                 if isinstance(result, Rejected):
@@ -300,32 +307,6 @@ def _learn_tone(items: Iterable[Item], read: Reader, total: int | None, show: bo
             tones += [found for found in pool.map(read.tone, batch) if found is not None]
             progress.advance(len(batch))
     read.wanted = common(tones) if tones else None
-
-
-def _tags(poor: Poor) -> str:
-    """The reason without its figures: `quality: blur, dark`."""
-    return poor.rejected.reason.partition(" (")[0]
-
-
-def _evenly(poor: list[Poor]) -> list[Poor]:
-    """The first of every reason, then the second of each, and so on."""
-    seen: Counter[str] = Counter()
-    turns = []
-    for item in poor:
-        turns.append(seen[_tags(item)])
-        seen[_tags(item)] += 1
-    return [item for _, item in sorted(zip(turns, poor, strict=True), key=lambda pair: pair[0])]
-
-
-def _show_refused(path: Path, gathered: _Gathered) -> None:
-    """Refused faces by reason, each with what was measured."""
-    from mien.report.figures import contact_sheet, save
-
-    shown = sorted(_evenly(gathered.poor)[:SHEET], key=_tags)
-    refused = sum(item.reason.startswith("quality: ") for item in gathered.rejected)
-    captions = [f"{Path(poor.rejected.path).name}\n{poor.rejected.reason.partition(': ')[2]}" for poor in shown]
-    title = f"{len(shown):,} of {refused:,} faces refused for their quality; {REJECTED} lists all"
-    save(contact_sheet([poor.picture for poor in shown], captions, columns=6, title=title, side=1.7, most=5), path)
 
 
 def _require_faces(gathered: _Gathered, source: Source, path: Path) -> None:
@@ -385,8 +366,10 @@ def _tidy(out: Path, keep: set[Path | None]) -> None:
         with open(file, "rb") as end:
             end.seek(-min(len(MARK), file.stat().st_size), 2)
             ours = end.read() == MARK
-        if ours and not any(other is not None and file.samefile(other) for other in keep):
+        if ours and not any(other is not None and other.exists() and file.samefile(other) for other in keep):
             file.unlink()
+    for file in out.glob(".pictures*-*.zip"):  # half an archive, of a command that was killed
+        file.unlink()
 
 
 def _write(file: Path, items: list[Rejected]) -> None:

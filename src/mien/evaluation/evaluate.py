@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mien.errors import MienError
 from mien.evaluation import groups
 from mien.evaluation.judge import judge
 from mien.evaluation.page import write_report
@@ -218,6 +219,23 @@ def training_counts(estimator: Estimator, manifest: Manifest) -> dict[str, dict[
         faces.numbers("age_low"), faces.numbers("age_high"), faces.codes("gender"), faces.codes("race")
     )
     return groups.counts(found)
+
+
+def require_labels(estimator: Estimator, faces: Manifest) -> None:
+    """Pass where there is something to judge `estimator` by.
+
+    Raises:
+        MienError: no face has a label of any of its tasks.
+    """
+    for name in estimator.tasks:
+        task = estimator.task(name)
+        if bool(task.labelled(task.encode(faces.columns(task.columns))).any()):
+            return
+    tasks = ", ".join(estimator.tasks)
+    raise MienError(
+        f"no face of {faces.path or 'the manifest'} has a label that {estimator.name} tells ({tasks}): "
+        "there is nothing to judge it by; `mien prepare folder --labels` reads some, `mien predict` asks without"
+    )
 
 
 def splits_of(estimator: Estimator) -> tuple[str, str]:

@@ -144,6 +144,8 @@ def caption(work: Captioning, folder: Path, *, engine: Engine | None = None, sho
                 captioner = work.earlier[key].captioner if key in work.earlier else name
                 entry = {"sha256": key, "caption": row["caption"], "captioner": captioner}
                 lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    if not len(work.faces):
+        raise MienError(f"{work.faces.path}: no face to caption")
     if not written:
         reason = next(row["error"] for row in job.rows())
         raise MienError(f"none of {len(work.faces):,} faces could be captioned, the first for: {reason}")

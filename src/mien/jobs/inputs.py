@@ -69,6 +69,8 @@ class Item:
             return Path(self.path).read_bytes()
         except OSError as error:
             raise PictureError((error.strerror or str(error)).lower()) from None
+        except ValueError as error:  # a zero byte in the path
+            raise PictureError(f"{error}; expected one path a line" if "\0" in self.path else str(error)) from None
 
 
 class ManifestItems(Sequence[Item]):
@@ -167,20 +169,23 @@ class Items(Sequence[Item]):
         return digest.hexdigest()
 
 
-def expand(given: Given | Iterable[Given]) -> Items:
+def expand(given: Given | Iterable[Given], apart: Iterable[Path | None] = ()) -> Items:
     """All pictures of `given`, in its order; a folder's (searched to its bottom, links to folders too) and a glob's
     sorted by name. What looks like a picture that mien does not read, or a folder that may not be read, stays in.
 
     A Parquet file, or a folder that holds `faces.parquet`, is a manifest. A path that does not exist stays
-    in, and is reported when its turn comes.
+    in, and is reported when its turn comes. What lies in a folder `apart`, one that is to be written, is left out:
+    pictures that mien made of these are no inputs when the same is asked again.
 
     Raises:
-        MienError: a folder or a glob without a picture, a bad manifest, an array that is no picture.
+        MienError: a folder or a glob without a picture, a bad manifest, an array that is no picture; a folder that is
+            both read and written.
     """
+    own = [one.resolve() for one in apart if one is not None]
     alone = isinstance(given, (str, Path, np.ndarray, Manifest)) or not isinstance(given, Iterable)
     parts: list[Sequence[Item]] = []
     for number, one in enumerate([given] if alone else given):  # type: ignore[arg-type]
-        parts.append(_part(one, number))
+        parts.append(_part(one, number, own))
     return Items(_joined(parts))
 
 
@@ -206,11 +211,11 @@ def _joined(parts: list[Sequence[Item]]) -> Iterable[Sequence[Item]]:
     yield run
 
 
-def _part(given: Any, number: int) -> Sequence[Item]:
+def _part(given: Any, number: int, apart: Sequence[Path]) -> Sequence[Item]:
     if isinstance(given, Manifest):
         return ManifestItems(given)
     if isinstance(given, (str, Path)):
-        return _from_path(given)
+        return _from_path(given, apart)
     name = f"#{number}"
     if isinstance(given, np.ndarray):
         return [Item(name, image=_checked(given, name))]
@@ -222,17 +227,22 @@ def _part(given: Any, number: int) -> Sequence[Item]:
     )
 
 
-def _from_path(given: str | Path) -> Sequence[Item]:
+def _from_path(given: str | Path, apart: Sequence[Path]) -> Sequence[Item]:
     text, path = str(given), Path(given)
     if path.is_dir():
         if (path / FILE).is_file():
             return ManifestItems(Slices(path))
+        here = path.resolve()
+        if here in apart:
+            raise MienError(f"{text} is read, and pictures are to be written to it; name another folder for them")
+        # As the walk names them: through links, too, a folder of ours is reached by its own name.
+        ours = tuple(os.path.join(path, one.relative_to(here), "") for one in apart if one.is_relative_to(here))
         refused: dict[str, str] = {}
         files = [
             os.path.join(folder, file)
             for folder, names in walk(path, refused)
             for file in names
-            if _looked_at(file) and not file.startswith(".")
+            if _looked_at(file) and not file.startswith(".") and not os.path.join(folder, "").startswith(ours)
         ]
         if not files:
             raise MienError("; ".join([f"{text}: no picture in this folder", *map(": ".join, refused.items())]))
@@ -240,7 +250,8 @@ def _from_path(given: str | Path) -> Sequence[Item]:
     if path.suffix.lower() == ".parquet":
         return ManifestItems(Slices(path))
     if glob.has_magic(text) and not path.exists():
-        files = sorted(file for file in glob.glob(text, recursive=True) if _looked_at(file))
+        matching = (file for file in glob.glob(text, recursive=True) if _looked_at(file))
+        files = sorted(file for file in matching if not any(Path(file).resolve().is_relative_to(one) for one in apart))
         if not files:
             raise MienError(f"{text}: no picture matches")
         return [_item(file) for file in files]

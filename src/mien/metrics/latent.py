@@ -139,7 +139,7 @@ def dci(codes: np.ndarray, factors: Mapping[str, np.ndarray], seed: int = 0, gro
         model.fit(x[learn], y[learn])
         told[name] = float(model.score(x[judge], y[judge]))
         rows.append(model.feature_importances_)
-    importance = np.array(rows)
+    importance = np.array(rows).reshape(len(rows), codes.shape[1])
     usable = importance[~np.isnan(importance).any(axis=1)]
     disentanglement = float("nan")
     if len(usable):

@@ -113,8 +113,19 @@ def open_faces(recipe: Recipe) -> Manifest:
     faces = recipe.data.faces
     if not faces:
         raise MienError("data.faces is not set: name a manifest, such as data.faces=utk (`mien prepare` makes one)")
-    paths = [faces] if isinstance(faces, str) else faces
-    return Manifest.concat([Manifest.open(path, recipe.data.root) for path in paths])
+    paths = _paths(recipe)
+    # A run knows where its faces were when it began, wherever it is asked from.
+    places = (recipe.record or {}).get("places") or paths
+    found = [
+        path if Path(path).exists() or not Path(place).exists() else place
+        for path, place in zip(paths, places, strict=False)
+    ]
+    return Manifest.concat([Manifest.open(path, recipe.data.root) for path in found])
+
+
+def _paths(recipe: Recipe) -> list[str]:
+    faces = recipe.data.faces or []
+    return [faces] if isinstance(faces, str) else list(faces)
 
 
 def assemble(
@@ -266,6 +277,7 @@ def _claim(folder: Path, recipe: Recipe, manifest: Manifest) -> None:
         "git": _commit(),
         "manifest": manifest.hash,
         "faces": len(manifest),
+        "places": [str(Path(path).resolve()) for path in _paths(recipe)],
     }
     write_json(folder / CONFIG, settings)
 

@@ -212,3 +212,19 @@ def test_pictures_that_are_not_read_are_listed(pack):
     faces, rejected = read(pack("folder", {**FILES, "a/phone.HEIC": b"", "a/again.jfif": b""}))
     assert "a/again.jfif" in faces
     assert rejected == {"a/phone.HEIC": "a kind of picture that mien does not read; convert it to JPEG or PNG"}
+
+
+def test_data_are_not_lost_in_silence(pack, tmp_path):
+    folder = pack("folder", {f"{number}.png": b"" for number in range(3)})
+    table = tmp_path / "labels.csv"
+    table.write_text("path,age,age\n0.png,30,40\n")
+    with pytest.raises(MienError, match="two columns 'age'"):
+        read(folder, table)
+    table.write_text("path,age,age_low,age_high\n0.png,30,40,50\n1.png,45,40,50\n")
+    faces, rejected = read(folder, table)
+    assert "age 30 lies outside age_low 40 to age_high 50" in rejected["0.png"]
+    assert faces["1.png"].age == (40, 50)
+    columns = {"path": ["0.png", "1.png", "2.png"], "person": [float("nan"), 7.0, float("nan")]}
+    pq.write_table(pa.table(columns | {"gender": ["Male", "nan", "Female"]}), tmp_path / "labels.parquet")
+    faces, _ = read(folder, tmp_path / "labels.parquet")
+    assert [faces[name].person for name in ("0.png", "2.png")] == [None, None]

@@ -171,7 +171,7 @@ def word(column: str, value: Any) -> str | None:
     A word that is none of the vocabulary is given back as it is: `Face` refuses it and names the right ones.
     """
     text = str(value).strip()
-    if value is None or not text:
+    if value is None or value != value or not text:  # NaN is a number's "none"
         return None
     key = text.casefold().replace("_", " ")
     return next((right for right in VOCABULARIES[column] if right.casefold().replace("_", " ") == key), text)

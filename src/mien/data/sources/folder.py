@@ -113,6 +113,8 @@ def face_of(name: str, row: Row) -> Face:
     exact, low, high = (values.pop(column) for column in ("age", "age_low", "age_high"))
     if (low is None) != (high is None):
         raise MienError("one end of the age is missing; give age_low and age_high, or age")
+    if low is not None and high is not None and exact is not None and not low <= exact <= high:
+        raise MienError(f"age {exact:g} lies outside age_low {low:g} to age_high {high:g}")
     values["age"] = (low, high) if low is not None else None if exact is None else (exact, exact)
     for column in VOCABULARIES:
         values[column] = word(column, row.get(column))
@@ -120,7 +122,8 @@ def face_of(name: str, row: Row) -> Face:
     if values["expression_votes"] is not None and values["expression"] is None:
         values["expression"] = plurality(values["expression_votes"])
     for column in ("person", "split"):
-        values[column] = None if row.get(column) is None else str(row.get(column))
+        value = row.get(column)
+        values[column] = None if value is None or value != value else str(value)  # NaN is a number's "none"
     if row.get("landmarks") is not None:
         values["landmarks"] = _list("landmarks", row.get("landmarks"), (-1, 2))
     known = {"path", "landmarks", *FOUND, *NUMBERS, *VOTE_COLUMNS, *values}

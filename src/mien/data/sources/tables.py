@@ -81,6 +81,8 @@ def read_csv(data: bytes, name: str) -> Rows:
         columns = [column.strip() for column in next(reader, [])]
         if not any(columns):
             raise MienError(f"{name} is empty; its first line names the columns")
+        if twice := next((column for column in columns if column and columns.count(column) > 1), None):
+            raise MienError(f"{name} has two columns {twice!r}; rename one, they are known by it")
         rows = []
         for values in reader:
             if not any(values):
