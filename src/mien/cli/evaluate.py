@@ -81,16 +81,16 @@ def _checkpoint(model: str | None, run: Path | None, which: str) -> Path:
 
     if which in ("best", "last"):
         return find_checkpoint(model, which)
-    if run is not None and (run / "checkpoints" / which).is_dir():
-        return run / "checkpoints" / which
-    folder = Path(which)
     if model is None:
-        return folder
-    if run is None or (run / "checkpoints").resolve() not in folder.resolve().parents or not folder.is_dir():
-        there = sorted(one.name for one in (run / "checkpoints").glob("step-*")) if run is not None else []
-        known = f"; it has best, last, {', '.join(there)}" if there else ""
-        raise MienError(f"--checkpoint {which} is none of --model {model}{known}; name one of the two alone")
-    return folder
+        return Path(which)
+    own = None if run is None else run / "checkpoints"
+    if own is not None:
+        for folder in (own / which, Path(which)):
+            if folder.is_dir() and own.resolve() in folder.resolve().parents:
+                return folder
+    there = [] if own is None else sorted(one.name for one in own.glob("step-*"))
+    known = f"; it has best, last, {', '.join(there)}" if there else ""
+    raise MienError(f"--checkpoint {which} is none of --model {model}{known}; name one of the two alone")
 
 
 def place(run: Path | None, manifest: Manifest, checkpoint: str) -> Path:
