@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +17,11 @@ from skimage import data
 from torch import nn
 from typer.testing import CliRunner, Result
 
+import mien.jobs.draw
 import mien.jobs.predict
 from mien.cli.console import one_line_errors
 from mien.cli.predict import predict
+from mien.errors import PictureError
 from mien.faces import Crop
 from mien.jobs.predict import Model
 
@@ -158,20 +159,31 @@ def test_importing_mien_and_its_command_loads_nothing_heavy() -> None:
         mien.lode  # noqa: B018
 
 
-def test_a_picture_that_cannot_be_drawn_costs_its_drawing_alone(run: Any, tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_drawn_costs_its_drawing_alone(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     photos, long = tmp_path / "photos", "長" * 80
     photos.mkdir()
     for name in ("a", long):
         Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(photos / f"{name}.png")
-    asked = (photos, "--crops", "--json", "--draw", tmp_path / "drawn")
-    result = run(*asked)
+    result = run(photos, "--crops", "--json", "--draw", tmp_path / "drawn")
     assert result.exit_code == 0, result.stderr
     assert len(list((tmp_path / "drawn").glob("*_faces.jpg"))) == 2
-    run(photos, "--crops", "-o", tmp_path / "job")
-    (photos / "a.png").write_bytes(b"no picture any more")
-    os.utime(photos / "a.png")
-    found = run(photos, "--crops", "--json", "--draw", tmp_path / "again")
-    assert len(json.loads(found.stdout)["predictions"]) == 2
+    true, failed = mien.jobs.draw.draw_faces, []
+
+    def once(image: np.ndarray, rows: Any) -> np.ndarray:
+        if not failed:
+            failed.append(1)
+            raise PictureError("gone since")
+        return true(image, rows)
+
+    monkeypatch.setattr(mien.jobs.draw, "draw_faces", once)
+    result = run(photos, "--crops", "--json", "--draw", tmp_path / "again")
+    assert result.exit_code == 0
+    assert len(json.loads(result.stdout)["predictions"]) == 2
+    assert len(list((tmp_path / "again").glob("*_faces.jpg"))) == 1
+    assert "not drawn: " in result.stderr
+    assert "gone since" in result.stderr
 
 
 def test_drawings_below_the_photos_are_no_inputs_of_the_next_time(run: Any, tmp_path: Path) -> None:
@@ -191,3 +203,21 @@ def test_a_zero_byte_in_a_path_is_said(run: Any) -> None:
     result = run("-", "--crops", "--json", stdin="a.png\0b.png\n")
     assert result.exit_code == 2
     assert "expected one path a line" in result.stderr
+
+
+def test_folders_that_are_written_are_left_out_of_globs_and_behind_links(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(photos / "a.png")
+    (tmp_path / "away").mkdir()
+    (photos / "marked").symlink_to(tmp_path / "away")
+    for _ in range(2):
+        assert json.loads(run(photos, "--crops", "--json", "--draw", photos / "marked").stdout)["pictures"] == 1
+    monkeypatch.chdir(photos)
+    for _ in range(2):
+        assert json.loads(run("*.png", "--crops", "--json", "--draw", ".").stdout)["pictures"] == 1
+    asked = ("**/*.*", "--crops", "--json", "--draw", "below")
+    first, second = (json.loads(run(*asked).stdout)["pictures"] for _ in range(2))
+    assert first == second > 1  # what the lines before drew is there by now

@@ -181,3 +181,18 @@ def test_a_name_that_is_no_text_is_refused(pack, tmp_path, kind):
         pytest.skip("this file system takes no such names")
     assert tree.names() == ["good.bin"]
     assert tree.refused == {"caf\\udce9.bin": "its name is no UTF-8 text; rename it"}
+
+
+def test_a_member_that_unpacks_to_more_than_it_says_or_than_any_picture_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("mien.data.archives.LARGEST", 1000)
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.jpg", b"0" * 100_000)
+        archive.writestr("b.jpg", b"0" * 500)
+    tree = open_tree(path)
+    assert "no picture is" in tree.refused["a.jpg"]
+    assert tree.read("b.jpg") == b"0" * 500
+    data = path.read_bytes().replace((500).to_bytes(4, "little"), (100).to_bytes(4, "little"))  # the size that it says
+    path.write_bytes(data)
+    with pytest.raises(PictureError, match="checksum"):
+        open_tree(path).read("b.jpg")

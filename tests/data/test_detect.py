@@ -177,7 +177,9 @@ def test_a_wrong_name_says_what_would_be_right(name: str, message: str) -> None:
         build_detector(name)
 
 
-@pytest.mark.parametrize(("name", "word"), [("yunet", "mien\\[detect\\]"), ("uniface", "pip install uniface")])
+@pytest.mark.parametrize(
+    ("name", "word"), [("yunet", "run: pip install .\\.\\[detect\\]"), ("uniface", "pip install uniface")]
+)
 def test_a_missing_module_says_how_to_get_it(
     name: str, word: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

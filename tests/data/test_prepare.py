@@ -580,11 +580,13 @@ def test_figures_of_mien_in_the_folder_itself_are_no_faces(pack, picture, tmp_pa
     path = pack("folder", {f"{number}.png": picture(number) for number in range(3)})
     first = prepare(FolderSource(crop="chip"), path, path, show=False)
     assert len(first.manifest) == 3
-    for place in ("inspect/figures/a.png", "ageing.val/b.png", "rejected.png", "album/c.png"):
+    (path / "inspect").mkdir()
+    (path / "inspect/inspect.json").write_text("{}")
+    for place in ("inspect/figures/a.png", "ageing.val/b.png", "rejected.png", "evaluation/c.png"):
         (path / place).parent.mkdir(parents=True, exist_ok=True)
         (path / place).write_bytes((path / "0.png").read_bytes())
     again = prepare(FolderSource(crop="chip"), path, path, show=False)
-    assert sorted(again.manifest.strings("path")) == ["0.png", "1.png", "2.png", "album/c.png"]
+    assert sorted(again.manifest.strings("path")) == ["0.png", "1.png", "2.png", "evaluation/c.png"]
     assert {item.path for item in again.rejected} == {"inspect/figures/a.png", "ageing.val/b.png", "rejected.png"}
 
 
@@ -600,3 +602,11 @@ def test_tables_are_tried_before_a_picture_is_read(pack, picture, tmp_path, monk
         with pytest.raises(MienError, match=message):
             prepare(UTKFace(), path, tmp_path / "out", show=False, **{flag: table})
     assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_a_link_leads_to_is_left_out(pack, picture, tmp_path):
+    path = pack("folder", {f"{number}.png": picture(number) for number in range(3)})
+    (tmp_path / "away/inspect").mkdir(parents=True)
+    (path / "made").symlink_to(tmp_path / "away")
+    (tmp_path / "away/inspect/a.png").write_bytes((path / "0.png").read_bytes())
+    assert len(prepare(FolderSource(crop="chip"), path, path / "made", show=False).manifest) == 3

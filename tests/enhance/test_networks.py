@@ -61,7 +61,7 @@ def test_what_is_no_upscaler_is_refused(weights: Path, tmp_path: Path) -> None:
 
 def test_colours_take_their_own_extra_and_their_own_weights(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spandrel_extra_arches", None)
-    with pytest.raises(MienError, match=r"install it with: pip install 'mien\[colour\]'"):
+    with pytest.raises(MienError, match=r"run: pip install '\.\[colour\]'"):
         Colourer(weights)
     extra = ModuleType("spandrel_extra_arches")
     extra.install = lambda ignore_duplicates: []  # type: ignore[attr-defined]

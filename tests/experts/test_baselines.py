@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from mien.experts.baselines import best_linear, inverse_error, learned_gate, mean, median, winsorised
+from mien.experts.columns import kept, reliability, spread
+from mien.experts.methods import Method
 
 nan = float("nan")
 AGES = np.array([[10.0, 20.0, 60.0], [nan, 30.0, 40.0], [nan, nan, nan]])
@@ -50,3 +52,16 @@ def test_the_learned_gate_learns_whom_to_believe() -> None:
     assert np.abs(combine(ages) - true).mean() < 0.6 * np.abs(mean(ages) - true).mean()
     assert np.isnan(combine(np.array([[nan, nan]]))[0])
     assert np.isfinite(combine(np.array([[nan, 40.0]]))[0])
+
+
+def test_a_single_answer_of_unknown_spread_is_no_certain_one() -> None:
+    ages = np.array([[30.0, 34.0, 38.0], [30.0, np.nan, np.nan], [np.nan, np.nan, np.nan], [30.0, 34.0, np.nan]])
+    method = Method("mean", ["a", "b", "c"])
+    std = spread(method, method(ages, np.full((4, 3), np.nan), np.full((4, 3), np.nan)))
+    assert np.isfinite(std).tolist() == [True, False, False, True]
+    assert reliability(std)[1] == 0
+    assert kept(std, None).tolist() == [True, False, False, True]
+    # Of those that tell a spread of their own, what they tell counts; the others' is not taken for none.
+    told = np.array([[9.0, np.nan, 16.0], [4.0, np.nan, np.nan], [np.nan] * 3, [np.nan, 25.0, np.nan]])
+    total = method(ages, np.full((4, 3), np.nan), told).total
+    assert total == pytest.approx([32 / 3 + 12.5, 4, np.nan, 4 + 25], nan_ok=True)

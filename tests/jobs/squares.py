@@ -1,5 +1,6 @@
 """Work for the tests of the engine, in a module that worker processes can import."""
 
+import errno
 import os
 import signal
 import time
@@ -19,6 +20,7 @@ class Squares:
     mistaken: tuple[int, ...] = ()
     large: tuple[int, ...] = ()
     vast: tuple[int, ...] = ()
+    full: tuple[int, ...] = ()
     seconds: float = 0.0
 
     def __call__(self, items: Sequence[int], first: int) -> Iterator[list[dict]]:
@@ -32,6 +34,8 @@ class Squares:
                     raise MienError("no such weights")
                 if item in self.large:
                     raise PictureError("too large to square")
+                if item in self.full:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "picture.png")
                 if item in self.vast:
                     raise MemoryError
                 if item in self.hangs:

@@ -145,5 +145,5 @@ def test_a_caption_without_a_word_is_none(faces: Path, tmp_path: Path) -> None:
     work = Captioning(Slices(faces), "model")
     work._model = SimpleNamespace(name="mute", describe=lambda images: [""] * len(images))  # type: ignore[assignment]
     work.facts = dict  # type: ignore[method-assign]
-    with pytest.raises(MienError, match="mute says nothing of it"):
+    with pytest.raises(MienError, match="a caption without a word"):
         caption(work, tmp_path / "out", show=False)

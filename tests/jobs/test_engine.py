@@ -264,6 +264,25 @@ def test_ray_writes_the_bytes_of_the_local_engine(tmp_path: Path, monkeypatch: p
     assert parts_of(tmp_path / "local") == parts_of(tmp_path / "ray")
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_finds_the_disk_full_is_done_the_next_time(tmp_path: Path, workers: int) -> None:
+    whole = run_squares(tmp_path / "whole", Squares())
+    with pytest.raises(MienError, match=r"No space left on device.*the same command goes on"):
+        run_squares(tmp_path / "broken", Squares(full=(23,)), Engine(workers=workers))
+    assert run_squares(tmp_path / "broken", Squares(), Engine(workers=workers)) == whole
+
+
+def test_under_ray_an_input_that_kills_its_worker_is_listed_and_a_mistake_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    local = run_squares(tmp_path / "local", Squares(dies=(13,)), Engine(workers=1))
+    assert run_squares(tmp_path / "ray", Squares(dies=(13,)), Engine("ray", workers=1)) == local
+    with pytest.raises(MienError, match="no such weights"):
+        run_squares(tmp_path / "mistake", Squares(mistaken=(3,)), Engine("ray", workers=1))
+
+
 def test_a_full_disk_ends_the_job_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "whole").run(range(50), rows_of, SCHEMA, show=False)
     write, written = pq.write_table, []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -153,3 +154,20 @@ def test_the_table_of_known_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     file.write_bytes(b"x")
     assert weights_path("yunet") == file
     assert weights_path(str(file)) == file
+
+
+def test_weights_of_unknown_hash_that_are_there_are_not_fetched_again(tmp_path: Path) -> None:
+    unknown, told = replace(WEIGHTS, sha256=None, url="http://nowhere.invalid/tiny.bin"), []
+    path = place(unknown, tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(DATA)
+    assert fetch(unknown, folder=tmp_path, tell=told.append, show=False) == path
+    assert "is here already" in told[0]
+    assert WEIGHTS.sha256 in told[0]
+
+
+def test_two_that_fetch_the_same_wait_for_each_other(tmp_path: Path, server: Server) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(fetch, WEIGHTS, server.url, folder=tmp_path, show=False) for _ in range(2)]
+        assert [one.result().read_bytes() == DATA for one in both] == [True, True]
+    assert len(server.asked) == 1

@@ -299,7 +299,7 @@ def test_places_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for module in ("onnx", "onnxscript", "onnxruntime"):
         with monkeypatch.context() as context:
             context.setitem(sys.modules, module, None)
-            with pytest.raises(MienError, match=rf"{module} is not installed; .* pip install 'mien\[export\]'"):
+            with pytest.raises(MienError, match=rf"{module} is not installed; .* pip install '\.\[export\]'"):
                 export("face-mobile", tmp_path / "model.onnx")
 
 

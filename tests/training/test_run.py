@@ -237,3 +237,9 @@ def test_a_run_finds_its_faces_from_any_folder(drawn: Path, tmp_path: Path, monk
     assert open_faces(load_recipe(tmp_path / "run" / CONFIG)).hash == Manifest.open(drawn).hash
     with pytest.raises(MienError, match="faces is not there"):
         open_faces(recipe)
+    # What is named otherwise is another manifest, whatever the run had.
+    other = load_recipe(tmp_path / "run" / CONFIG, ["data.faces=other"])
+    with pytest.raises(MienError, match="other is not there"):
+        open_faces(other)
+    _claim(tmp_path / "next", load_recipe(tmp_path / "run" / CONFIG), Manifest.open(drawn))
+    assert open_faces(load_recipe(tmp_path / "next" / CONFIG)).hash == Manifest.open(drawn).hash

@@ -199,7 +199,7 @@ def test_nothing_is_fetched_or_read_from_elsewhere(
 
 def test_gradio_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(MienError, match=r"gradio is not installed; install it with: pip install 'mien\[web\]'"):
+    with pytest.raises(MienError, match=r"gradio is not installed; in mien's folder, run: pip install '\.\[web\]'"):
         require_web()
 
 

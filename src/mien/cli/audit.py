@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 #: What is asked unless it is said.
-EVERY, FINDER, ANCHORS = "1,2,3,4,5", "cascade", "5:75:10"
+EVERY, FINDER, ANCHORS, FAR, BATCH = "1,2,3,4,5", "cascade", "5:75:10", 0.001, 128
 
 
 def audit(
@@ -69,7 +69,7 @@ def audit(
     ] = None,
     far: Annotated[
         float, typer.Option(min=0, max=0.5, help="Ageing: share of pairs of different persons that pass for one.")
-    ] = 0.001,
+    ] = FAR,
     ages: Annotated[str, typer.Option(help="Ageing: FIRST:LAST:STEP, or some with commas.")] = ANCHORS,
     also: Annotated[str, typer.Option(help="Ageing: ages that are told, but count in no summary.")] = "",
     told: Annotated[bool, typer.Option("--told", help="Ageing: tell renderers the labelled age of each face.")] = False,
@@ -77,7 +77,7 @@ def audit(
         bool, typer.Option("--allow-relabelled", help="Judge on ages, or by experts, of `mien relabel`, too.")
     ] = False,
     bootstraps: Annotated[int, typer.Option(min=100, help="Resamples behind each interval.")] = 1000,
-    batch: Annotated[int, typer.Option(min=1, help="Faces in one pass.")] = 128,
+    batch: Annotated[int, typer.Option(min=1, help="Robustness: faces in one pass.")] = BATCH,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object with every figure.")] = False,
 ) -> None:
@@ -106,9 +106,10 @@ def audit(
 
         if model is not None:
             raise MienError(f"--model {model}: an ageing audit's renderer is --ageing's, its judge --judge's")
-        robust = {"baseline": baseline, "corruptions": corruptions, "photos": photos or None}
+        robust: dict[str, Any] = {"baseline": baseline, "corruptions": corruptions, "photos": photos or None}
         robust |= {"severities": None if severities == EVERY else severities}
-        _refuse(robust | {"detector": None if detector == FINDER else detector}, "--robustness")
+        robust |= {"detector": None if detector == FINDER else detector, "batch": None if batch == BATCH else batch}
+        _refuse(robust, "--robustness")
         manifest = faces_of(faces, run_of(ageing))
         if not allow_relabelled:
             guard_labels(manifest.split(split))
@@ -151,17 +152,18 @@ def audit(
         "told": told or None,
     }
     of_renders |= {"ages": None if ages == ANCHORS else ages, "also": also or None}
-    _refuse(of_renders, "--ageing")
+    _refuse(of_renders | {"far": None if far == FAR else far}, "--ageing")
     asked = load(model, device)
     run = run_of(model)
     manifest = faces_of(faces, run)
     if not allow_relabelled:
         guard_labels(manifest.split(split))
-    require_labels(asked.estimator, manifest.split(split))
+    whole = photos or manifest.crop.template == "photo"
+    if not whole:  # of photos there is always to tell how often the face is no longer found
+        require_labels(asked.estimator, manifest.split(split))
     if out is None:
         out = (run or (manifest.path or Path("faces.parquet")).parent) / f"robustness.{split}"
     ready(out)
-    whole = photos or manifest.crop.template == "photo"
     audited = _audited(asked, run, out)
     other = None
     if baseline is not None:

@@ -21,14 +21,14 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def ready(folder: Path) -> Path:
+def ready(folder: Path, option: str = "-o") -> Path:
     """The output `folder`, made before any work: that it cannot be written shows now, not when all is done.
 
     Raises:
         MienError: a file stands there.
     """
     if folder.exists() and not folder.is_dir():
-        raise MienError(f"{folder} is a file, where a folder is to be written; name another place with -o")
+        raise MienError(f"{folder} is a file, where a folder is to be written; name another place with {option}")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

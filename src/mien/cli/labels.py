@@ -70,14 +70,14 @@ def labels(
     views = audit.Views.of(manifest, judged)
     settings = DuplicateSettings()
     looked = read_thumbnails(manifest) if duplicates else None
-    unreadable = {} if looked is None else {manifest.strings("path")[row]: why for row, why in looked.failed.items()}
+    paths = manifest.strings("path")
+    unreadable = {} if looked is None else {paths[row]: why for row, why in looked.failed.items()}
     if unreadable and len(unreadable) == len(manifest):
         path, why = next(iter(unreadable.items()))
         raise MienError(f"none of the {len(manifest):,} pictures of {faces} can be read; {path}: {why}")
     copies = None if looked is None else find_duplicates(looked, settings)
     doubts = audit.doubt(manifest.numbers("age_low"), manifest.numbers("age_high"), views)
     suspects = audit.audit_labels(manifest, views, doubts, copies)
-    paths = manifest.strings("path")
     findings: dict[str, Any] = {
         "faces": len(manifest),
         "manifest": manifest.hash,

@@ -100,7 +100,7 @@ def predict(
     if parquet is not None and parquet.is_dir():
         raise MienError(f"--parquet {parquet} is a folder; name a file")
     if draw is not None:
-        ready(draw)
+        ready(draw, "--draw")
     items = expand(list(_with_standard_input(inputs)), [draw])
     asked = load(model, device)
     wanted = None if tasks is None else names_of(tasks)

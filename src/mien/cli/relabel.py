@@ -67,7 +67,7 @@ def relabel(
     who, where = choose_engine(engine, workers, patience, address), usable(device)
     made: Fusion | Method
     if fit is None:
-        made = open_fusion(fusion or listed.fusion, listed.names())
+        made = open_fusion(fusion or listed.fusion, listed.names(), [one.hash() for one in listed.experts])
         answered = ask_experts(slices, listed, folder / ANSWERS, batch=batch, device=where, engine=who)
         if not first_rank():
             return
@@ -78,7 +78,7 @@ def relabel(
             return
         made = fit_on(trusted)
         made.save(folder / "fusion.json")
-    name = slices.path.parent.name if slices.path.name == "faces.parquet" else slices.path.stem
+    name = slices.path.resolve().parent.name if slices.path.name == "faces.parquet" else slices.path.stem
     found = write_labels(answered, made, folder, name, max_std, replace)
     if json:
         print_json(found)

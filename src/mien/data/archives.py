@@ -152,6 +152,10 @@ class Folder:
             raise PictureError(f"{self.path / name}: {reason}") from None
 
 
+#: Bytes that a member unpacks to at most: far above any picture, and far below a machine's memory.
+LARGEST = 1 << 30
+
+
 class _Members:
     """Members of an archive by name, read at their offset; for many threads, but one process."""
 
@@ -201,13 +205,15 @@ class Zip(_Members):
                 method = info.compress_type
                 if info.flag_bits & 1:
                     self.refused[name] = "it is encrypted"
+                elif info.file_size > LARGEST:
+                    self.refused[name] = f"it is {info.file_size / 1e9:.1f} GB large; no picture is"
                 elif method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     self.refused[name] = f"its compression method {method} is not read; pack it deflated"
                 else:
-                    self._where[name] = (info.header_offset, info.compress_size, method, info.CRC)
+                    self._where[name] = (info.header_offset, info.compress_size, method, info.CRC, info.file_size)
 
     def read(self, name: str) -> bytes:
-        offset, size, method, crc = self._find(name)
+        offset, size, method, crc, unpacked = self._find(name)
         # The local header repeats the name and has an extra field of a length of its own before the data.
         header = self._at(offset, 30)
         if len(header) < 30 or header[:4] != b"PK\x03\x04":
@@ -216,7 +222,8 @@ class Zip(_Members):
         data = self._at(offset + 30 + skip, size)
         try:
             if method == zipfile.ZIP_DEFLATED:
-                data = zlib.decompress(data, -15)
+                # No more than it says to be: a small member may unpack to more than there is memory.
+                data = zlib.decompressobj(-15).decompress(data, unpacked + 1)
         except zlib.error:
             raise PictureError(f"{name} in {self.path}: the archive is damaged there") from None
         if zlib.crc32(data) != crc:

@@ -18,6 +18,7 @@ from PIL import Image
 from mien.data.align import crop_face
 from mien.errors import MienError, need, unknown
 from mien.faces import Crop
+from mien.files import file_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Detection:
 
 
 class Detector(Protocol):
-    """Anything that finds faces."""
+    """Anything that finds faces. A resumed job is refused another `hash`, where a detector has one beside its name."""
 
     name: str
 
@@ -63,6 +64,14 @@ class Detector(Protocol):
 
         May be called from several threads at once.
         """
+
+
+def known_by(detector: Detector | None) -> str | None:
+    """What a job's record calls a detector: its name, and its hash where it has one."""
+    if detector is None:
+        return None
+    own = getattr(detector, "hash", None)
+    return detector.name if own is None else f"{detector.name} {own}"
 
 
 def from_left(detections: list[Detection]) -> list[Detection]:
@@ -191,6 +200,7 @@ class YuNetDetector:
         if not weights:
             raise MienError("the detector yunet needs its weights: --detector yunet:PATH.onnx")
         self._path, self._threshold = Path(weights), threshold
+        self._hash: str | None = None
         if not self._path.is_file():
             raise MienError(f"{self._path}: no such file; yunet wants the path of face_detection_yunet_*.onnx")
         self._cv2: Any = need("cv2", "detect")
@@ -198,6 +208,13 @@ class YuNetDetector:
         logging.setLogLevel(logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns of its own graph engine at every start
         self._own = threading.local()  # a FaceDetectorYN keeps the size of its last picture: one a thread
         self._network()
+
+    @property
+    def hash(self) -> str:
+        """Of its weights and its threshold."""
+        if self._hash is None:
+            self._hash = f"{file_hash(self._path)} {self._threshold:g}"
+        return self._hash
 
     def __reduce__(self) -> tuple[Any, ...]:
         return YuNetDetector, (self._path, self._threshold)

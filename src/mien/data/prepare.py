@@ -39,8 +39,8 @@ from mien.progress import Progress
 REJECTED, REFUSED, UNMATCHED = "rejected.csv", "rejected.png", "unmatched.csv"
 #: The comment at the end of the archives written here; only what bears it is ever removed.
 MARK = b"written by mien prepare"
-#: What mien's commands write beside a manifest.
-OWN = r"(inspect|evaluation|labels|latents|captions|(robustness|ageing)\.\w+)/|rejected\.png$"
+#: Folders that mien's commands write beside a manifest, and by what in them they are known.
+OWN = {"inspect": "inspect.json", "evaluation": "metrics.*.json", "labels": "labels.json", "captions": "captions.jsonl"}
 #: They wait for the disk together, and decode large pictures side by side.
 THREADS = 4
 #: Pictures that are in work at one time; more would only fill the memory.
@@ -223,12 +223,23 @@ def _items(source: Source, path: Path, out: Path) -> tuple[Iterable[Item], bool,
         return chain(head, stream), True, getattr(source, "count", None)
     items = [*head, *stream]
     here, there = path.resolve(), out.resolve()
-    if there.is_relative_to(here) and (there != here or (there / FILE).is_file()):
-        own = re.compile(OWN if there == here else f"{re.escape(there.relative_to(here).as_posix())}/")
-        for place, item in enumerate(items):
-            if isinstance(item, Face) and own.match(item.path):
-                items[place] = Rejected(item.path, f"it lies in {out}, which -o writes")
+    if there == here:
+        own = _written(here) if (here / FILE).is_file() else None
+    else:  # a link in `path` leads elsewhere, and is still found below it
+        ways = ((here, there), (Path(os.path.abspath(path)), Path(os.path.abspath(out))))
+        below = {re.escape(one.relative_to(root).as_posix()) for root, one in ways if one.is_relative_to(root)}
+        own = re.compile(f"({'|'.join(below)})/") if below else None
+    for place, item in enumerate(items if own is not None else []):
+        if isinstance(item, Face) and own is not None and own.match(item.path):
+            items[place] = Rejected(item.path, f"it lies in {out}, which -o writes")
     return items, False, len(items)
+
+
+def _written(folder: Path) -> re.Pattern[str]:
+    """How paths begin of what mien wrote beside the manifest in `folder`."""
+    known = [name for name, mark in OWN.items() if any((folder / name).glob(mark))]
+    audits = rf"(robustness|ageing|latents)\.({'|'.join(SPLITS)}|all)"
+    return re.compile(f"({'|'.join([*known, audits])})/|{re.escape(REFUSED)}$")
 
 
 def _cut(

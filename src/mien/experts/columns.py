@@ -35,13 +35,13 @@ def spread(fusion: Fusion | Method, fused: Fused) -> np.ndarray:
 
 
 def reliability(std: np.ndarray) -> np.ndarray:
-    """1 / (1 + (std / HALF)^2), (N,) in [0, 1]; 0 where no expert answered."""
+    """1 / (1 + (std / HALF)^2), (N,) in [0, 1]; 0 where no expert answered, or nothing tells how far off it may be."""
     result: np.ndarray = 1 / (1 + (std / HALF) ** 2)
     return np.nan_to_num(result, nan=0.0)
 
 
 def kept(std: np.ndarray, max_std: float | None) -> np.ndarray:
-    """Which faces pass the variance filter, (N,) bool; those without an answer never do."""
+    """Which faces pass the variance filter, (N,) bool; those without an answer, or of unknown spread, never do."""
     return np.isfinite(std) & (std <= (np.inf if max_std is None else max_std))
 
 

@@ -60,7 +60,7 @@ class Fusion:
     """Experts' names in the order of the columns, and what was fitted on the trusted set.
 
     `bias` maps an expert to its error, knot by knot, at ages it says (`knots`, years). `interval` is (a, b, q): the
-    interval is age -+ q sqrt(a + b total).
+    interval is age -+ q sqrt(a + b total). `hashes` are of the experts' weights, where the fusion knows them.
     """
 
     experts: list[str]
@@ -73,6 +73,7 @@ class Fusion:
     bias: dict[str, list[float]] = field(default_factory=dict)
     interval: tuple[float, float, float] | None = None
     trusted: int = 0
+    hashes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         count = len(self.experts)

@@ -20,7 +20,10 @@ METHODS: dict[str, Combine] = {"mean": mean, "median": median, "winsorised": win
 
 @dataclass(frozen=True)
 class Method:
-    """A combination that looks at ages alone and weighs all experts alike; it tells no interval."""
+    """A combination that looks at ages alone and weighs all experts alike; it tells no interval.
+
+    The total variance is NaN of a single answer that tells no spread of its own.
+    """
 
     name: str
     experts: Sequence[str]
@@ -36,17 +39,20 @@ class Method:
         answered = known.sum(1)
         age = METHODS[self.name](np.where(known, ages, np.nan))
         between = mean_of_known(np.where(known, (ages - age[:, None]) ** 2, np.nan))
-        own = np.zeros_like(ages) if variances is None else np.nan_to_num(variances, nan=0.0)
-        total = between + np.where(known, own, 0.0).sum(1) / np.maximum(answered, 1)
+        own = np.full_like(ages, np.nan) if variances is None else np.asarray(variances, dtype=np.float64)
+        within = mean_of_known(np.where(known, own, np.nan))
+        total = between + np.nan_to_num(within)
+        # One answer whose spread nobody knows is no certain one.
+        total = np.where((answered <= 1) & np.isnan(within), np.nan, total)
         nothing = np.full(len(ages), np.nan)
         return Fused(age, between, total, nothing, nothing, known / np.maximum(answered, 1)[:, None], answered)
 
 
-def open_fusion(what: str | Path, experts: Sequence[str]) -> Fusion | Method:
-    """A fitted fusion from its file, or a method by name, for these experts in this order.
+def open_fusion(what: str | Path, experts: Sequence[str], hashes: Sequence[str] = ()) -> Fusion | Method:
+    """A fitted fusion from its file, or a method by name, for these experts in this order, with weights of `hashes`.
 
     Raises:
-        MienError: no such file or method, or a fusion that was fitted for other experts.
+        MienError: no such file or method, or a fusion that was fitted for other experts, or for others of their names.
     """
     if str(what) in METHODS:
         return Method(str(what), list(experts))
@@ -64,4 +70,7 @@ def open_fusion(what: str | Path, experts: Sequence[str]) -> Fusion | Method:
         raise MienError(
             f"{path}: fitted for {', '.join(fusion.experts)}, asked for {', '.join(experts)}; fit it anew with --fit"
         )
+    others = [name for name, mine, theirs in zip(experts, hashes, fusion.hashes, strict=False) if mine != theirs]
+    if others:
+        raise MienError(f"{path}: fitted for other weights of {', '.join(others)}; fit it anew with --fit")
     return fusion

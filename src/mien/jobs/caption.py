@@ -95,6 +95,8 @@ class Captioning:
         told = self._from_labels(part) if self.captioner == LABELS else self._from_pictures(part)
         for row, (key, text, error) in enumerate(told, first):
             caption = text if text is None or not self.strip_age else without_age(text)
+            if caption is not None and not caption.strip(" .,;:!?-\"'"):
+                caption, error = None, f"a caption without a word: {text!r}"
             yield [{"row": row, "sha256": key, "caption": caption, "error": error}]
 
     def _from_labels(self, part: Manifest) -> Iterator[tuple[bytes | None, str | None, str | None]]:
@@ -120,8 +122,7 @@ class Captioning:
                 yield None, None, done.error
             else:
                 key, old = done.notes
-                text = old.caption if old else done.results[0]
-                yield key, text or None, None if text else f"{self.model.name} says nothing of it"
+                yield key, old.caption if old else done.results[0], None
 
 
 def caption(work: Captioning, folder: Path, *, engine: Engine | None = None, show: bool = True) -> Job:

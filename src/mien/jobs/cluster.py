@@ -41,6 +41,7 @@ def run_on_ray(
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = False
+        context.raise_original_map_exception = True  # a mistake of the user's keeps its own words
         shared = ray.put((do, process, engine.patience))
         shards = ray.data.from_items([{"number": number} for number in pending], override_num_blocks=len(pending))
         finished = shards.map_batches(
@@ -67,7 +68,8 @@ class _Shards:
         import ray
 
         self.do, process, patience = ray.get(shared)
-        self.worker = Here(process) if patience is None else Elsewhere(process, patience)
+        # In a process of its own: Ray starts an actor that died again, and asks it for the same for ever.
+        self.worker = Elsewhere(process, patience)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         for number in batch["number"].tolist():

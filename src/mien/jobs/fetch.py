@@ -20,7 +20,7 @@ from mien.progress import Progress
 BLOCK = 1 << 20
 #: Seconds of silence after which a server is given up.
 PATIENCE = 60.0
-PART, TAG = ".part", ".tag"
+PART, TAG, LOCK = ".part", ".tag", ".lock"
 
 
 def fetch(
@@ -51,13 +51,23 @@ def fetch(
             "name the folder where mien asks for it"
         )
     path = place(weights, folder)
-    if path.is_file() and weights.sha256 is not None and file_hash(path) == weights.sha256:
-        tell(f"{weights.name} is here already: {path}")
-        return path
     origin = source or weights.url
     if origin is None:
         raise MienError(f"{weights.name} has no address; name a folder or a mirror that has {weights.file} with --from")
     path.parent.mkdir(parents=True, exist_ok=True)
+    from filelock import FileLock
+
+    # Two that fetch the same would write into each other's file.
+    with FileLock(path.parent.with_name(f".{path.parent.name}{LOCK}")):
+        return _fetched(weights, path, origin, tell, show)
+
+
+def _fetched(weights: Weights, path: Path, origin: str, tell: Callable[[str], None], show: bool) -> Path:
+    assert weights.file is not None
+    if path.is_file() and (weights.sha256 is None or file_hash(path) == weights.sha256):
+        known = "" if weights.sha256 else f"; mien does not know its hash, this file's sha256 is {file_hash(path)}"
+        tell(f"{weights.name} is here already: {path}{known}")
+        return path
     part = path.with_name(path.name + PART)
     if urlsplit(origin).scheme in ("http", "https"):
         address = origin if origin.endswith(weights.file) else f"{origin.rstrip('/')}/{quote(weights.file)}"

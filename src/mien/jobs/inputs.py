@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import itertools
 import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -161,6 +162,10 @@ class Items(Sequence[Item]):
                 digest.update(f"manifest\0{part.manifest.hash}\0".encode())
                 continue
             for item in part:
+                if item.image is not None:
+                    pixels = np.ascontiguousarray(item.image)
+                    digest.update(f"{item.name}\0{pixels.shape}\0".encode() + hashlib.sha256(pixels.tobytes()).digest())
+                    continue
                 try:
                     facts = os.stat(item.path)
                     digest.update(f"{item.name}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
@@ -232,17 +237,16 @@ def _from_path(given: str | Path, apart: Sequence[Path]) -> Sequence[Item]:
     if path.is_dir():
         if (path / FILE).is_file():
             return ManifestItems(Slices(path))
-        here = path.resolve()
-        if here in apart:
+        if path.resolve() in apart:
             raise MienError(f"{text} is read, and pictures are to be written to it; name another folder for them")
-        # As the walk names them: through links, too, a folder of ours is reached by its own name.
-        ours = tuple(os.path.join(path, one.relative_to(here), "") for one in apart if one.is_relative_to(here))
+        own = _own(path, apart)
         refused: dict[str, str] = {}
         files = [
             os.path.join(folder, file)
             for folder, names in walk(path, refused)
+            if not _within(folder, own)
             for file in names
-            if _looked_at(file) and not file.startswith(".") and not os.path.join(folder, "").startswith(ours)
+            if _looked_at(file) and not file.startswith(".")
         ]
         if not files:
             raise MienError("; ".join([f"{text}: no picture in this folder", *map(": ".join, refused.items())]))
@@ -250,12 +254,23 @@ def _from_path(given: str | Path, apart: Sequence[Path]) -> Sequence[Item]:
     if path.suffix.lower() == ".parquet":
         return ManifestItems(Slices(path))
     if glob.has_magic(text) and not path.exists():
+        fixed = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+        own = _own(fixed, apart)
         matching = (file for file in glob.glob(text, recursive=True) if _looked_at(file))
-        files = sorted(file for file in matching if not any(Path(file).resolve().is_relative_to(one) for one in apart))
+        files = sorted(file for file in matching if not _within(os.path.dirname(file) or ".", own))
         if not files:
             raise MienError(f"{text}: no picture matches")
         return [_item(file) for file in files]
     return [Item(printable(text), text)]  # named by itself: the decoder has the word
+
+
+def _own(read: Path, apart: Sequence[Path]) -> list[Path]:
+    """Those of the folders to be written, resolved, that may lie below the one that is read."""
+    return [one for one in apart if not read.resolve().is_relative_to(one)]
+
+
+def _within(folder: str, own: Sequence[Path]) -> bool:
+    return bool(own) and any(Path(os.path.realpath(folder)).is_relative_to(one) for one in own)
 
 
 def _item(file: str) -> Item:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mien.data.align import require_view
-from mien.data.detect import Detector, build_detector
+from mien.data.detect import Detector, build_detector, known_by
 from mien.errors import MienError, unknown
 from mien.evaluation.locate import Locator, build_locator
 from mien.faces import VOCABULARIES, Crop
@@ -196,7 +196,7 @@ class Asking:
             "inputs": items.hash(),
             "parameters": {
                 "crops": self.crops,
-                "detector": getattr(self.detector, "name", None),
+                "detector": known_by(self.detector),
                 "max_width": self.max_width,
                 "tasks": list(self.tasks),
                 "landmarks": self.landmarks,

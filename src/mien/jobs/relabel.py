@@ -190,7 +190,9 @@ def fit_on(answered: Answered) -> Fusion:
         given = (low == high) & (part.strings("age_from") != SOURCE)
         true.append(np.where(given, low, np.nan).astype(np.float64))
     every = np.concatenate(asked)
-    return fit(list(answered.jobs), every[..., 0], every[..., 1], np.concatenate(true), every[..., 2])
+    fusion = fit(list(answered.jobs), every[..., 0], every[..., 1], np.concatenate(true), every[..., 2])
+    fusion.hashes = [answered.hashes[name] for name in answered.jobs]
+    return fusion
 
 
 def write_labels(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from mien.data.align import crop_face, crop_matrix, require_view
-from mien.data.detect import Detection, Detector, build_detector
+from mien.data.detect import Detection, Detector, build_detector, known_by
 from mien.data.manifest import Manifest
 from mien.data.pictures import decode, resize
 from mien.data.renders import FILE, renders_schema
@@ -90,7 +90,7 @@ class Rendering:
             "parameters": {
                 "ages": list(self.ages),
                 "crops": self.crops,
-                "detector": getattr(self.detector, "name", None),
+                "detector": known_by(self.detector),
                 "landmarker": None if self.locator is None else self.locator.hash(),
                 "gif": self.gif,
                 "paste": self.paste,

@@ -6,9 +6,11 @@ exception, a crash, silence, is one thing to the asker: `Lost`.
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import pickle
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +26,10 @@ Process = Callable[[Sequence[Input], int], Iterator[list[Row]]]
 
 #: Seconds that a worker may take to start and load its model, beyond its patience.
 START = 120.0
+
+
+#: A disk, or a share of it, that is full or may not be written.
+FULL = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 class Lost(Exception):  # noqa: N818 (no error of its own: the job decides what it means)
@@ -51,6 +57,8 @@ class Here:
         except MienError:
             raise
         except Exception as error:
+            if _is_of_the_disk(error) or _is_of_the_card(error):
+                raise MienError(_unwritten(error)) from error
             raise Lost(_reason(error)) from error
 
     def close(self) -> None:
@@ -190,7 +198,22 @@ def _serve(pipe: Any, pickled: bytes) -> None:
             except MienError as error:
                 pipe.send(("mistake", str(error)))
             except Exception as error:
-                pipe.send(("lost", _reason(error)))
+                pipe.send(("mistake", _unwritten(error)) if _is_of_the_disk(error) else ("lost", _reason(error)))
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """Whether it would have failed for any input: a disk, or a share of it, that is full or cannot be written."""
+    return isinstance(error, OSError) and error.errno in FULL
+
+
+def _is_of_the_card(error: Exception) -> bool:
+    """Whether a graphics card has failed: all that this process asks of it from now on fails too."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, getattr(torch, "AcceleratorError", ()))
+
+
+def _unwritten(error: Exception) -> str:
+    return f"{' '.join(str(error).split())}; what is done stays, and the same command goes on once this is put right"
 
 
 def _opened(pickled: bytes) -> Process[Any]:

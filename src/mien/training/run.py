@@ -113,19 +113,18 @@ def open_faces(recipe: Recipe) -> Manifest:
     faces = recipe.data.faces
     if not faces:
         raise MienError("data.faces is not set: name a manifest, such as data.faces=utk (`mien prepare` makes one)")
-    paths = _paths(recipe)
-    # A run knows where its faces were when it began, wherever it is asked from.
-    places = (recipe.record or {}).get("places") or paths
-    found = [
-        path if Path(path).exists() or not Path(place).exists() else place
-        for path, place in zip(paths, places, strict=False)
-    ]
-    return Manifest.concat([Manifest.open(path, recipe.data.root) for path in found])
+    return Manifest.concat([Manifest.open(path, recipe.data.root) for path in _places(recipe).values()])
 
 
-def _paths(recipe: Recipe) -> list[str]:
+def _places(recipe: Recipe) -> dict[str, str]:
+    """The manifests that a recipe names, and where they are: there, else where the run that it is of found them."""
     faces = recipe.data.faces or []
-    return [faces] if isinstance(faces, str) else list(faces)
+    known = (recipe.record or {}).get("places") or {}
+    places = {}
+    for name in [faces] if isinstance(faces, str) else faces:
+        before = known.get(name)
+        places[name] = before if before and Path(before).exists() and not Path(name).exists() else name
+    return places
 
 
 def assemble(
@@ -277,7 +276,7 @@ def _claim(folder: Path, recipe: Recipe, manifest: Manifest) -> None:
         "git": _commit(),
         "manifest": manifest.hash,
         "faces": len(manifest),
-        "places": [str(Path(path).resolve()) for path in _paths(recipe)],
+        "places": {name: str(Path(place).resolve()) for name, place in _places(recipe).items()},
     }
     write_json(folder / CONFIG, settings)
 

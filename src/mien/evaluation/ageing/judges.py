@@ -88,7 +88,7 @@ class MixtureJudge:
         told = [*self.hashes, *asked, fusion.read_text() if fusion.is_file() else table.fusion]
         self.hash = hashlib.sha256("\0".join(told).encode()).hexdigest()
         self.experts: list[Expert] = [one.build(device) for one in table.experts]
-        self.fusion = open_fusion(table.fusion, table.names())
+        self.fusion = open_fusion(table.fusion, table.names(), self.hashes)
 
     def ask(self, images: Tensor) -> dict[str, np.ndarray]:
         """See `AgeJudge.ask`."""
