@@ -12,7 +12,7 @@ from PIL import Image
 from skimage import data
 
 from mien.data.align import TEMPLATES, crop_matrix, move_points
-from mien.data.detect import CascadeDetector, Detection, build_detector, from_left
+from mien.data.detect import CascadeDetector, Detection, build_detector, from_left, known_by
 from mien.errors import MienError
 from mien.faces import Crop
 
@@ -197,3 +197,10 @@ def test_a_file_that_is_no_yunet_is_refused(tmp_path: Path) -> None:
     weights.write_bytes(b"no network")
     with pytest.raises(MienError, match="cannot load it as YuNet"):
         build_detector(f"yunet:{weights}")
+
+
+def test_a_detector_is_known_by_its_name_and_by_what_changes_its_answers() -> None:
+    assert known_by(None) is None
+    assert known_by(SimpleNamespace(name="mine")) == "mine"
+    assert known_by(SimpleNamespace(name="mine", hash="abc")) == "mine abc"
+    assert known_by(SimpleNamespace(name="mine", hash=lambda: "abc")) == "mine abc"

@@ -60,7 +60,9 @@ def test_a_single_answer_of_unknown_spread_is_no_certain_one() -> None:
     std = spread(method, method(ages, np.full((4, 3), np.nan), np.full((4, 3), np.nan)))
     assert np.isfinite(std).tolist() == [True, False, False, True]
     assert reliability(std)[1] == 0
-    assert kept(std, None).tolist() == [True, False, False, True]
+    age = method(ages, np.full((4, 3), np.nan)).age
+    assert kept(age, std, None).tolist() == [True, True, False, True]
+    assert kept(age, std, 9.0).tolist() == [True, False, False, True]
     # Of those that tell a spread of their own, what they tell counts; the others' is not taken for none.
     told = np.array([[9.0, np.nan, 16.0], [4.0, np.nan, np.nan], [np.nan] * 3, [np.nan, 25.0, np.nan]])
     total = method(ages, np.full((4, 3), np.nan), told).total

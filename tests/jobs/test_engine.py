@@ -331,3 +331,18 @@ def test_a_worker_that_died_idle_is_replaced() -> None:
         assert [rows[0]["value"] for rows in worker.ask([3, 4], 2)] == [9.0, 16.0]
     finally:
         worker.close()
+
+
+def test_a_graphics_card_that_has_failed_ends_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is asked for from then on fails too: no input is to blame."""
+    torch = pytest.importorskip("torch")
+
+    def failing(items: Sequence[int], first: int) -> Iterator[list[dict]]:
+        for place, item in enumerate(items):
+            if item >= 23:
+                raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+            yield [{"number": first + place, "value": float(item**2)}]
+
+    with pytest.raises(MienError, match=r"illegal memory access.*the same command goes on"):
+        Job(tmp_path, "squares", {}, 50, shard=10).run(range(50), failing, SCHEMA, failed=lambda *_: [], show=False)
+    assert len(parts_of(tmp_path)) == 2

@@ -239,7 +239,7 @@ def _numbers(text: str) -> list[int]:
 
 def _print_table(metrics: dict[str, Any]) -> None:
     from mien.cli.console import table
-    from mien.report.numbers import years
+    from mien.report.numbers import share, years
     from mien.report.robustness import HEADINGS, LOST, NAMES, WRITTEN
     from mien.report.style import words
 
@@ -253,11 +253,20 @@ def _print_table(metrics: dict[str, Any]) -> None:
         for key, entry in part["summary"].items():
             told = [label, HEADINGS[key], write(entry["mean"]), lost(entry["drop"])]
             rows.append([*told, *([years(entry.get("mce"), 3)] if compared else [])])
-    table(
-        ("figure", "pictures", "value [95 % interval]", "drop", *(("mCE",) if compared else ())),
-        rows,
-        title=f"{about['model']} on {about['split']} ({about['faces']:,} faces)",
-    )
+    if rows:
+        table(
+            ("figure", "pictures", "value [95 % interval]", "drop", *(("mCE",) if compared else ())),
+            rows,
+            title=f"{about['model']} on {about['split']} ({about['faces']:,} faces)",
+        )
+    if "found" in metrics:
+        found = metrics["found"]
+        print(
+            f"photos: {share(found['mean'])} of {found['n']:,} lose their face in a corrupted one, on average; "
+            f"{found['unfound_clean']:,} more have none that is found"
+        )
+    elif not rows:
+        print(f"photos: the face of all {about['faces']:,} is found in every corrupted one")
     for name, part in metrics["tasks"].items():
         lost = LOST[part["figure"]]
         hard = sorted(part["corruptions"].items(), key=lambda one: -one[1]["drop"]["value"])[:3]

@@ -78,7 +78,7 @@ def relabel(
             return
         made = fit_on(trusted)
         made.save(folder / "fusion.json")
-    name = slices.path.resolve().parent.name if slices.path.name == "faces.parquet" else slices.path.stem
+    name = slices.path.parent.resolve().name if slices.path.name == "faces.parquet" else slices.path.stem
     found = write_labels(answered, made, folder, name, max_std, replace)
     if json:
         print_json(found)

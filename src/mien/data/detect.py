@@ -70,8 +70,9 @@ def known_by(detector: Detector | None) -> str | None:
     """What a job's record calls a detector: its name, and its hash where it has one."""
     if detector is None:
         return None
-    own = getattr(detector, "hash", None)
-    return detector.name if own is None else f"{detector.name} {own}"
+    name, own = getattr(detector, "name", None), getattr(detector, "hash", None)
+    own = own() if callable(own) else own
+    return name if own is None else f"{name} {own}"
 
 
 def from_left(detections: list[Detection]) -> list[Detection]:

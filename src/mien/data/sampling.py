@@ -64,8 +64,13 @@ class Sampling(BaseModel):
 
 def _reliabilities(manifest: Manifest) -> np.ndarray:
     worth = manifest.numbers("moe_weight")
-    if not np.nansum(worth) > 0:
+    if not manifest.has("moe_weight"):
         raise MienError("sampling.weights: reliability needs a relabelled manifest; make one with `mien relabel`")
+    if not np.nansum(worth) > 0:
+        raise MienError(
+            "sampling.weights: reliability has nothing to go by: all moe_weight are 0, for no expert tells how far "
+            "off it may be, or none of these faces passed the filter"
+        )
     result: np.ndarray = np.nan_to_num(worth / np.nanmean(worth), nan=1.0)  # 1: of a joined set without
     return result
 

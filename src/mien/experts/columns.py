@@ -40,9 +40,10 @@ def reliability(std: np.ndarray) -> np.ndarray:
     return np.nan_to_num(result, nan=0.0)
 
 
-def kept(std: np.ndarray, max_std: float | None) -> np.ndarray:
-    """Which faces pass the variance filter, (N,) bool; those without an answer, or of unknown spread, never do."""
-    return np.isfinite(std) & (std <= (np.inf if max_std is None else max_std))
+def kept(age: np.ndarray, std: np.ndarray, max_std: float | None) -> np.ndarray:
+    """Which faces pass the variance filter, (N,) bool: those with an answer, and where there is a filter with a spread
+    that is known and small enough."""
+    return np.isfinite(age) & (np.ones(len(age), bool) if max_std is None else std <= max_std)
 
 
 def fused_columns(
@@ -57,7 +58,7 @@ def fused_columns(
     """The columns for the faces of `part`; answers are (N, E), `hashes` name each expert's weights by their sha256."""
     fused = fusion(ages, confidences, variances)
     std = spread(fusion, fused)
-    keep, sure = kept(std, max_std), reliability(std)
+    keep, sure = kept(fused.age, std, max_std), reliability(std)
     numbers: dict[str, np.ndarray] = {
         "moe_age": fused.age,
         "moe_std": std,

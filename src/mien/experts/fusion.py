@@ -41,9 +41,9 @@ class Fused:
     """The fused answer for N faces; NaN where no expert answered.
 
     `between` is the weighted variance of the experts' ages, `total` that and their own variances together (the law of
-    total variance; an expert that gives none adds nothing), both in years squared. Experts err together, so both are
-    too small as they are: `low` and `high` are the fitted interval, NaN before a fit. `weights` is (N, E), 0 for an
-    expert that did not answer; `answered` (N,) counts those that did.
+    total variance; an expert that gives none adds nothing; `Method` knows none of a single one), both in years squared.
+    Experts err together, so both are too small as they are: `low` and `high` are the fitted interval, NaN before a fit.
+    `weights` is (N, E), 0 for an expert that did not answer; `answered` (N,) counts those that did.
     """
 
     age: np.ndarray

@@ -51,23 +51,30 @@ def fetch(
             "name the folder where mien asks for it"
         )
     path = place(weights, folder)
+    if _is_here(weights, path, source, tell):
+        return path
     origin = source or weights.url
     if origin is None:
         raise MienError(f"{weights.name} has no address; name a folder or a mirror that has {weights.file} with --from")
     path.parent.mkdir(parents=True, exist_ok=True)
     from filelock import FileLock
 
-    # Two that fetch the same would write into each other's file.
+    # Two that fetch the same would write into each other's file; the second finds it there.
     with FileLock(path.parent.with_name(f".{path.parent.name}{LOCK}")):
-        return _fetched(weights, path, origin, tell, show)
+        return path if _is_here(weights, path, source, tell) else _fetched(weights, path, origin, tell, show)
+
+
+def _is_here(weights: Weights, path: Path, source: str | None, tell: Callable[[str], None]) -> bool:
+    """Whether the file is there and right; one that no hash tells right counts unless a source is named."""
+    if not path.is_file() or (file_hash(path) != weights.sha256 if weights.sha256 else source is not None):
+        return False
+    known = "" if weights.sha256 else f"; mien does not know its hash, this file's sha256 is {file_hash(path)}"
+    tell(f"{weights.name} is here already: {path}{known}")
+    return True
 
 
 def _fetched(weights: Weights, path: Path, origin: str, tell: Callable[[str], None], show: bool) -> Path:
     assert weights.file is not None
-    if path.is_file() and (weights.sha256 is None or file_hash(path) == weights.sha256):
-        known = "" if weights.sha256 else f"; mien does not know its hash, this file's sha256 is {file_hash(path)}"
-        tell(f"{weights.name} is here already: {path}{known}")
-        return path
     part = path.with_name(path.name + PART)
     if urlsplit(origin).scheme in ("http", "https"):
         address = origin if origin.endswith(weights.file) else f"{origin.rstrip('/')}/{quote(weights.file)}"

@@ -258,6 +258,8 @@ def _from_path(given: str | Path, apart: Sequence[Path]) -> Sequence[Item]:
         own = _own(fixed, apart)
         matching = (file for file in glob.glob(text, recursive=True) if _looked_at(file))
         files = sorted(file for file in matching if not _within(os.path.dirname(file) or ".", own))
+        if own != list(apart) and any(Path(file).resolve().parent in apart for file in files):
+            raise MienError(f"{text} is read, and pictures are to be written there; name another folder for them")
         if not files:
             raise MienError(f"{text}: no picture matches")
         return [_item(file) for file in files]

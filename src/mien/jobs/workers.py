@@ -198,7 +198,8 @@ def _serve(pipe: Any, pickled: bytes) -> None:
             except MienError as error:
                 pipe.send(("mistake", str(error)))
             except Exception as error:
-                pipe.send(("mistake", _unwritten(error)) if _is_of_the_disk(error) else ("lost", _reason(error)))
+                of_all = _is_of_the_disk(error) or _is_of_the_card(error)
+                pipe.send(("mistake", _unwritten(error)) if of_all else ("lost", _reason(error)))
 
 
 def _is_of_the_disk(error: Exception) -> bool:

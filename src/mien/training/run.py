@@ -119,7 +119,8 @@ def open_faces(recipe: Recipe) -> Manifest:
 def _places(recipe: Recipe) -> dict[str, str]:
     """The manifests that a recipe names, and where they are: there, else where the run that it is of found them."""
     faces = recipe.data.faces or []
-    known = (recipe.record or {}).get("places") or {}
+    known = (recipe.record or {}).get("places")
+    known = known if isinstance(known, dict) else {}
     places = {}
     for name in [faces] if isinstance(faces, str) else faces:
         before = known.get(name)

@@ -19,6 +19,7 @@ import torch
 
 from mien.data.align import require_view
 from mien.data.corruptions import VERSION, corrupt, moved, table_hash
+from mien.data.detect import known_by
 from mien.errors import MienError, PictureError
 from mien.evaluation.predictions import FEW, Predictions, calibrated_on, halves, predictions_table, task_labels
 from mien.evaluation.robustness.subjects import MIRRORED, NoFaceError, Subjects, View
@@ -97,7 +98,7 @@ def run_passes(
         "split": split,
         "faces": part.hash,
         "corruptions": {"version": VERSION, "sha256": table_hash()},
-        "detector": getattr(detector, "name", None),
+        "detector": known_by(detector),
     }
     claim(folder, facts)
     pictures = Subjects(part, estimator.crop, estimator.input_size, detector)

@@ -11,7 +11,7 @@ import numpy as np
 
 from mien.data.align import crop_face
 from mien.data.corruptions import Place, place_in_crop, place_in_photo
-from mien.data.detect import shrink
+from mien.data.detect import known_by, shrink
 from mien.data.pictures import resize
 from mien.data.views import rescale
 from mien.errors import PictureError
@@ -57,7 +57,7 @@ class Aligning:
     """A detector whose finds carry the landmarks that a landmarker trusts itself to see in them, as in `predict`."""
 
     def __init__(self, detector: Detector, locator: Locator) -> None:
-        self.name = f"{detector.name} + {locator.landmarker.name} {locator.hash()[:12]}"
+        self.name = f"{known_by(detector)} + {locator.landmarker.name} {locator.hash()[:12]}"
         self._detector, self._locator = detector, locator
 
     def detect(self, image: np.ndarray) -> list[Detection]:
