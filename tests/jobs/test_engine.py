@@ -277,10 +277,13 @@ def test_under_ray_an_input_that_kills_its_worker_is_listed_and_a_mistake_is_tol
 ) -> None:
     pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    local = run_squares(tmp_path / "local", Squares(dies=(13,)), Engine(workers=1))
-    assert run_squares(tmp_path / "ray", Squares(dies=(13,)), Engine("ray", workers=1)) == local
-    with pytest.raises(MienError, match="no such weights"):
-        run_squares(tmp_path / "mistake", Squares(mistaken=(3,)), Engine("ray", workers=1))
+    bad = Squares(dies=(3,), mistaken=(33,))
+    for name, engine in (("local", Engine(workers=1)), ("ray", Engine("ray", workers=1))):
+        with pytest.raises(MienError, match="no such weights"):
+            run_squares(tmp_path / name, bad, engine)
+    first = pq.read_table(sorted((tmp_path / "ray").glob("part-*.parquet"))[0])
+    assert first.equals(pq.read_table(sorted((tmp_path / "local").glob("part-*.parquet"))[0]))
+    assert "killed by signal 9" in str(first.to_pylist()[3])
 
 
 def test_a_full_disk_ends_the_job_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
