@@ -106,10 +106,15 @@ def audit(
 
         if model is not None:
             raise MienError(f"--model {model}: an ageing audit's renderer is --ageing's, its judge --judge's")
-        robust: dict[str, Any] = {"baseline": baseline, "corruptions": corruptions, "photos": photos or None}
-        robust |= {"severities": None if severities == EVERY else severities}
-        robust |= {"detector": None if detector == FINDER else detector, "batch": None if batch == BATCH else batch}
-        _refuse(robust, "--robustness")
+        _refuse(
+            "--robustness",
+            baseline=(baseline, None),
+            corruptions=(corruptions, None),
+            photos=(photos, False),
+            severities=(severities, EVERY),
+            detector=(detector, FINDER),
+            batch=(batch, BATCH),
+        )
         manifest = faces_of(faces, run_of(ageing))
         if not allow_relabelled:
             guard_labels(manifest.split(split))
@@ -144,15 +149,17 @@ def audit(
         return
     if not robustness:
         raise MienError("no audit is named; say which with --robustness, or --ageing MODEL")
-    of_renders = {
-        "against": against or None,
-        "judge": judge,
-        "identity": identity,
-        "pairs": pairs,
-        "told": told or None,
-    }
-    of_renders |= {"ages": None if ages == ANCHORS else ages, "also": also or None}
-    _refuse(of_renders | {"far": None if far == FAR else far}, "--ageing")
+    _refuse(
+        "--ageing",
+        against=(against or None, None),
+        judge=(judge, None),
+        identity=(identity, None),
+        pairs=(pairs, None),
+        told=(told, False),
+        ages=(ages, ANCHORS),
+        also=(also, ""),
+        far=(far, FAR),
+    )
     asked = load(model, device)
     run = run_of(model)
     manifest = faces_of(faces, run)
@@ -189,11 +196,11 @@ def audit(
     say(f"report: {out / PAGE}")
 
 
-def _refuse(given: dict[str, Any], audit: str) -> None:
-    """Refuse the options of the other audit, by name; None is one that was not given."""
+def _refuse(audit: str, **given: tuple[Any, Any]) -> None:
+    """Refuse the options that only the other `audit` has a use for, each with its default, where they are not that."""
     from mien.errors import MienError
 
-    named = [f"--{name}" for name, value in given.items() if value is not None]
+    named = [f"--{name}" for name, (value, default) in given.items() if value != default]
     if named:
         raise MienError(f"{', '.join(named)}: only {audit} has a use for it; leave it out")
 

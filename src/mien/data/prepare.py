@@ -229,9 +229,10 @@ def _items(source: Source, path: Path, out: Path) -> tuple[Iterable[Item], bool,
         ways = ((here, there), (Path(os.path.abspath(path)), Path(os.path.abspath(out))))
         below = {re.escape(one.relative_to(root).as_posix()) for root, one in ways if one.is_relative_to(root)}
         own = re.compile(f"({'|'.join(below)})/") if below else None
-    for place, item in enumerate(items if own is not None else []):
-        if isinstance(item, Face) and own is not None and own.match(item.path):
-            items[place] = Rejected(item.path, f"it lies in {out}, which -o writes")
+    if own is not None:
+        for place, item in enumerate(items):
+            if isinstance(item, Face) and own.match(item.path):
+                items[place] = Rejected(item.path, f"it lies in {out}, which -o writes")
     return items, False, len(items)
 
 
@@ -379,8 +380,6 @@ def _tidy(out: Path, keep: set[Path | None]) -> None:
             ours = end.read() == MARK
         if ours and not any(other is not None and other.exists() and file.samefile(other) for other in keep):
             file.unlink()
-    for file in out.glob(".pictures*-*.zip"):  # half an archive, of a command that was killed
-        file.unlink()
 
 
 def _write(file: Path, items: list[Rejected]) -> None:

@@ -121,18 +121,14 @@ def doubt(low: np.ndarray, high: np.ndarray, views: Views) -> Doubts:
 def _within(first: np.ndarray, last: np.ndarray, age: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """What a Laplace distribution around `age` gives to the years from `first` to `last`; never 0."""
 
-    def up_to(year: np.ndarray) -> np.ndarray:
-        z = (year - age) / scale
-        return np.where(z < 0, 0.5 * np.exp(np.minimum(z, 0)), 1 - 0.5 * np.exp(-np.maximum(z, 0)))
+    def beyond(years: np.ndarray) -> np.ndarray:
+        return 0.5 * np.exp(-np.maximum(years / scale, 0))
 
-    # Far above, two numbers next to 1 would differ by nothing: there what lies beyond is told apart, by symmetry.
-    above = first > age
-    mass = np.where(above, _tail(first, age, scale) - _tail(last, age, scale), up_to(last) - up_to(first))
+    # On one side of the age two tails are told apart: two numbers next to 1 would differ by nothing.
+    above, below = beyond(first - age) - beyond(last - age), beyond(age - last) - beyond(age - first)
+    around = 1 - beyond(age - first) - beyond(last - age)
+    mass = np.where(first > age, above, np.where(last < age, below, around))
     return np.maximum(mass, 1e-300)
-
-
-def _tail(year: np.ndarray, age: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    return 0.5 * np.exp(-np.maximum((year - age) / scale, 0))
 
 
 def _by_chance(share: float, anywhere: np.ndarray, right: np.ndarray) -> np.ndarray:

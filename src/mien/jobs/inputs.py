@@ -256,10 +256,11 @@ def _from_path(given: str | Path, apart: Sequence[Path]) -> Sequence[Item]:
     if glob.has_magic(text) and not path.exists():
         fixed = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         own = _own(fixed, apart)
-        matching = (file for file in glob.glob(text, recursive=True) if _looked_at(file))
-        files = sorted(file for file in matching if not _within(os.path.dirname(file) or ".", own))
-        if own != list(apart) and any(Path(file).resolve().parent in apart for file in files):
+        matching = [file for file in glob.glob(text, recursive=True) if _looked_at(file)]
+        left_out = {folder: _within(folder or ".", own) for folder in {os.path.dirname(file) for file in matching}}
+        if any(Path(folder).resolve() in apart for folder, out in left_out.items() if not out):
             raise MienError(f"{text} is read, and pictures are to be written there; name another folder for them")
+        files = sorted(file for file in matching if not left_out[os.path.dirname(file)])
         if not files:
             raise MienError(f"{text}: no picture matches")
         return [_item(file) for file in files]

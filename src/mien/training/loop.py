@@ -193,9 +193,14 @@ def _rate(optim: OptimSettings, step: int, steps_per_epoch: int, training: Train
     return optim.lr * rate_at(optim, step, steps_per_epoch, training.epochs, state.plateau)
 
 
+def _shared() -> bool:
+    """Whether other processes train with this one."""
+    return dist.is_available() and dist.is_initialized()
+
+
 def _of_the_first(figures: dict[str, float]) -> dict[str, float]:
     """The figures that the first process found."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if not _shared():
         return figures
     told = [figures]
     dist.broadcast_object_list(told)
@@ -204,7 +209,7 @@ def _of_the_first(figures: dict[str, float]) -> dict[str, float]:
 
 def _of_all(rows: list[int]) -> list[int]:
     """The rows of all processes, which know of each other's losses, but not of whose face a bad one is."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if not _shared():
         return rows
     parts: list[list[int]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(parts, rows)
@@ -269,14 +274,14 @@ def _move(
 
 def _make_alike(network: nn.Module) -> None:
     """Give every process the first one's weights: what is fitted to faces before training, each fits to its own."""
-    if dist.is_available() and dist.is_initialized():
+    if _shared():
         for value in network.state_dict().values():
             dist.broadcast(value, 0)
 
 
 def _reduce(tensor: Tensor, device: torch.device) -> Tensor:
     """The sum over all processes, which talk from `device`; on the tensor's own device."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if not _shared():
         return tensor
     shared = tensor.to(device, copy=True)
     dist.all_reduce(shared)
@@ -285,7 +290,7 @@ def _reduce(tensor: Tensor, device: torch.device) -> Tensor:
 
 def _share_gradients(network: nn.Module) -> None:
     """Sum the gradients of all processes in one flat all-reduce, as StyleGAN3's published loop does."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if not _shared():
         return
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     present = torch.tensor([p.grad is not None for p in parameters], dtype=torch.float32, device=parameters[0].device)
@@ -307,7 +312,7 @@ def _check(
         return
     rows = _of_all(torch.cat([batch.index for batch in window]).tolist())
     record = folder / "broken.json"
-    if not (dist.is_available() and dist.is_initialized() and dist.get_rank()):
+    if not (_shared() and dist.get_rank()):
         write_json(
             record,
             {
