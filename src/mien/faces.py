@@ -68,6 +68,11 @@ def age_bin(ages: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(ages), -1, np.searchsorted(edges, ages, side="right")).astype(np.int64)
 
 
+#: The ellipse about a face in a plain chip, in shares of the side: centre and half axes. What lies beyond it is
+#: hair at most.
+ELLIPSE = (0.5, 0.45, 0.47, 0.58)
+
+
 @dataclass(frozen=True, slots=True)
 class Crop:
     """How a face sits in its picture.
@@ -87,6 +92,13 @@ class Crop:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Crop:
         return cls(str(value["template"]), float(value.get("margin", 0.0)), int(value.get("size", 0)))
+
+    @property
+    def ellipse(self) -> tuple[float, float, float, float]:
+        """Where the face is, in shares of the side: the middle across and down, half the width and half the height."""
+        x, y, width, height = ELLIPSE
+        scale = 1 / (1 + 2 * self.margin)  # a margin makes the face smaller, about the middle of the picture
+        return (x - 0.5) * scale + 0.5, (y - 0.5) * scale + 0.5, width * scale, height * scale
 
     def same_view(self, other: Crop) -> bool:
         """Whether faces of both crops may stand in one batch: size may differ, template and margin may not."""

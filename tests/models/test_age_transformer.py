@@ -105,6 +105,24 @@ def test_with_mirror_both_halves_age_alike_and_strength_scales_what_is_shown() -
         with_strength(plain, 0)
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.4])
+def test_with_beyond_0_the_face_alone_changes(margin: float) -> None:
+    plain, kept, faded = network(), network(beyond=0.0), network(beyond=0.5)
+    for one in (plain, kept, faded):
+        one.crop = Crop("chip", margin)
+    x, y, width, height = plain.crop.ellipse
+    places = (torch.arange(32) + 0.5) / 32
+    far = (((places - x) / width) ** 2 + ((places[:, None] - y) / height) ** 2).sqrt()
+    faces = pictures()
+    with torch.inference_mode():
+        whole, face, some = (one.shown(faces, AGES) for one in (plain, kept, faded))
+    assert (far > 1.2).sum() > 20
+    torch.testing.assert_close(face[..., far < 0.8], whole[..., far < 0.8])
+    assert not face[..., far > 1.2].any()
+    torch.testing.assert_close(some, (face + whole) / 2)
+    assert renderer_hash(kept) != renderer_hash(plain)
+
+
 def test_a_caption_counts_where_there_is_one() -> None:
     made, faces = network(text=6), pictures()
     text = torch.randn(2, 4, 6)

@@ -35,7 +35,9 @@ HEAD = 16
 #: Shares of red, green and blue in brightness (Rec. 601).
 LUMA = (0.299, 0.587, 0.114)
 #: Settings of how the network's answer is shown; weights learn nothing of them.
-SHOWING = ("mirror", "strength", "colour")
+SHOWING = ("mirror", "strength", "colour", "beyond")
+#: Where the change begins and ends to fade to what is shown beyond the face, in half axes of its ellipse.
+FADING = (0.85, 1.15)
 
 
 class AgeTransformerSettings(BaseModel):
@@ -72,6 +74,10 @@ class AgeTransformerSettings(BaseModel):
         ge=0,
         le=1,
         description="how much of the change's colour is shown: 0 changes brightness alone, so grey stays grey",
+    )
+
+    beyond: float = Field(
+        default=1.0, ge=0, le=1, description="how much of the change is shown beyond an ellipse about the face"
     )
 
     @field_validator("anchors")
@@ -255,12 +261,24 @@ class AgeTransformer(nn.Module):
         text: Tensor | None = None,
     ) -> Tensor:
         """What is added to the pictures to show them at `ages`, (B, A, 3, S, S) at working size: the changes that
-        `forward` gives, as `mirror`, `strength` and `colour` of the settings have it."""
+        `forward` gives, as the settings' `SHOWING` have it."""
         changes = self(images, ages, source_ages, uncertainties, text).changes
         if self.settings.mirror:
             changes = (changes + self(images.flip(-1), ages, source_ages, uncertainties, text).changes.flip(-1)) / 2
         brightness = (changes * changes.new_tensor(LUMA)[:, None, None]).sum(dim=2, keepdim=True)
-        return self.settings.strength * (brightness + self.settings.colour * (changes - brightness))
+        changes = brightness + self.settings.colour * (changes - brightness)
+        if self.settings.beyond < 1:
+            changes = changes * self._fade(changes)
+        return self.settings.strength * changes
+
+    def _fade(self, like: Tensor) -> Tensor:
+        """How much of the change is shown where, (S, S): all of it on the face, `beyond` of it well beyond."""
+        x, y, width, height = self.crop.ellipse
+        places = (torch.arange(self.input_size, device=like.device) + 0.5) / self.input_size
+        far = (((places - x) / width).square() + ((places[:, None] - y) / height).square()).sqrt()
+        begins, ends = FADING
+        fallen = 0.5 - 0.5 * torch.cos(math.pi * ((far - begins) / (ends - begins)).clamp(0, 1))
+        return 1 - (1 - self.settings.beyond) * fallen
 
     def render(
         self,

@@ -22,9 +22,6 @@ from mien.faces import age_bin
 TOGETHER = 8
 #: Bytes of drawn faces kept, so that the next renderer's need not be drawn again.
 KEEP = 1 << 28
-#: The ellipse about a face in a plain chip, in shares of the side: centre and half axes. What lies beyond it is
-#: hair at most.
-ELLIPSE = np.array([0.5, 0.45, 0.47, 0.58])
 #: How far the ellipse reaches beyond the landmarks' own half width and, brows to chin, half height.
 WIDER, HIGHER = 1.12, 1.55
 
@@ -95,10 +92,8 @@ class Faces:
 
     @cached_property
     def ellipses(self) -> np.ndarray:
-        """Where each face is, (N, 4): centre and half axes in shares of the side; `ELLIPSE` where no points tell."""
-        # A margin makes the face smaller, about the middle of the picture.
-        plain = (ELLIPSE - [0.5, 0.5, 0, 0]) / (1 + 2 * self.manifest.crop.margin) + [0.5, 0.5, 0, 0]
-        found = np.tile(plain, (len(self), 1))
+        """Where each face is, (N, 4): centre and half axes in shares of the side; the crop's where no points tell."""
+        found = np.tile(np.array(self.manifest.crop.ellipse), (len(self), 1))
         points = self.seen.get("points")
         if points is None:
             return found
