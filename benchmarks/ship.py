@@ -1,9 +1,11 @@
 """Turn a finished run into a model that ships: weights, facts and a model card with its figures by group.
 
     python benchmarks/ship.py RUN NAME --terms "..." --data "..." --command "mien train ..." \\
-        --judged UTKFace=utk/metrics.val.json --judged "FER+=fer/metrics.val.json"
+        --judged UTKFace=utk/metrics.val.json --judged "FER+=fer/metrics.val.json" [--half]
 
-Figures come from files that `mien evaluate` wrote, ages from the first; nothing is written by hand.
+Figures come from files that `mien evaluate` wrote, ages from the first; nothing is written by hand. RUN may be a model
+that `mien join` wrote. With --half weights are stored in half precision: judge what was shipped, not what it was made
+of.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from mien import __version__
 from mien.files import write_text
 from mien.models.checkpoint import load_estimator, save_estimator
 from mien.report.numbers import share, years
@@ -41,21 +46,28 @@ def main() -> None:
     parser.add_argument(
         "--judged", action="append", metavar="DATA=FILE", help="a metrics.val.json; the run's own unless given"
     )
+    parser.add_argument("--half", action="store_true", help="store the weights in half precision")
     given = parser.parse_args()
 
     files = [word.split("=", 1) for word in given.judged or [f"val={given.run / 'metrics.val.json'}"]]
     judged = {data: json.loads(Path(file).read_text(encoding="utf-8")) for data, file in files}
-    config = json.loads((given.run / "config_used.json").read_text(encoding="utf-8"))
+    used = given.run / "config_used.json"
+    config = json.loads(used.read_text(encoding="utf-8")) if used.exists() else None
     estimator = load_estimator(given.run)
     estimator.name = given.name
     # The recipe's paths mean nothing elsewhere, and the weights no longer need them.
     estimator.settings["model"] |= {"weights": None, "init": None}
     estimator.card = {"terms": given.terms, "data": given.data, "figures": headline(judged)}
     folder = HOME / given.name
-    save_estimator(folder, estimator)
+    save_estimator(folder, estimator, halved(estimator.state_dict()) if given.half else None)
     write_text(folder / "README.md", card(given, judged, config))
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     print(f"{folder.name}: {size:.1f} MB")
+
+
+def halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights in half precision; counts stay whole."""
+    return {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
 
 
 def headline(judged: dict[str, dict[str, Any]]) -> dict[str, str]:
@@ -68,10 +80,15 @@ def headline(judged: dict[str, dict[str, Any]]) -> dict[str, str]:
     return found | {f"{task} CCC": f"{first[task]['ccc']['value']:.2f}" for task in CONTINUOUS if task in first}
 
 
-def card(given: argparse.Namespace, judged: dict[str, dict[str, Any]], config: dict[str, Any]) -> str:
-    """The model card as Markdown."""
+def card(given: argparse.Namespace, judged: dict[str, dict[str, Any]], config: dict[str, Any] | None) -> str:
+    """The model card as Markdown; `config` is what the run was trained by, None of joined ones."""
     metrics = next(iter(judged.values()))
-    about, record = metrics["about"], config["record"]
+    about = metrics["about"]
+    made = f"mien {__version__}"
+    if config is not None:
+        record = config["record"]
+        made = f"seed {config['seed']}, mien {record['mien']}, on {record['machine']}"
+    stored = ", and stored in half precision" if given.half else ""
     lines = [
         f"# {given.name}",
         "",
@@ -79,7 +96,7 @@ def card(given: argparse.Namespace, judged: dict[str, dict[str, Any]], config: d
         "",
         f"**Data.** {given.data}",
         "",
-        f"**Made by** `{given.command}`, seed {config['seed']}, mien {record['mien']}, on {record['machine']}.",
+        f"**Made by** `{given.command}`, {made}{stored}.",
         "",
         f"**Judged** by `mien evaluate` on {_faces(judged)}; 95 % bootstrap intervals over "
         f"{about['groups']:,} groups of near-identical pictures. "

@@ -65,7 +65,7 @@ def test_a_judge_that_guided_is_told(tmp_path: Path) -> None:
         f"{tmp_path} was guided by its judge {JUDGE}: its ages prove nothing; name another"
     ]
     experts = tmp_path / "experts.yaml"
-    experts.write_text(f"experts: [{{kind: ours, model: {JUDGE}}}, {{kind: ours, name: b, model: face-pair}}]\n")
+    experts.write_text(f"experts: [{{kind: ours, model: {JUDGE}}}, {{kind: ours, name: b, model: face-ensemble}}]\n")
     mixture = Judges(load_judge(str(experts)))
     assert remarks(str(tmp_path), mixture)[0].startswith(f"{tmp_path} was guided by its judge experts")
     recipe["age_transformer_objective"] |= {"identity": 1.0, "identity_model": JUDGE}

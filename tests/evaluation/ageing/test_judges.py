@@ -35,13 +35,13 @@ def test_equal_pictures_are_looked_at_once_and_answers_keep_their_order() -> Non
 def test_a_mixture_is_the_mean_of_its_experts_and_its_hash_tells_it_from_others(tmp_path: Path) -> None:
     file = tmp_path / "experts.yaml"
     each = "  - {kind: ours, name: NAME, model: face-mobile}\n"
-    other = "  - {kind: ours, name: b, model: face-pair}\n"
+    other = "  - {kind: ours, name: b, model: face-ensemble}\n"
     file.write_text("fusion: mean\nexperts:\n" + each.replace("NAME", "a") + other)
     judge, images = load_judge(str(file)), faces(2)
     assert isinstance(judge, MixtureJudge)
     assert judge.name == "experts (a, b)"
     alone = EstimatorJudge(load_estimator("face-mobile"))
-    ages = [Ours(name).ask(list(images.numpy())).ages for name in ("face-mobile", "face-pair")]
+    ages = [Ours(name).ask(list(images.numpy())).ages for name in ("face-mobile", "face-ensemble")]
     assert np.abs(ages[0] - ages[1]).max() > 0.5
     assert judge.ask(images)["age"] == pytest.approx(np.mean(ages, axis=0), abs=1e-3)
     assert set(judge.ask(images)) == {"age"}
