@@ -130,6 +130,18 @@ def test_strength_scales_the_change_that_is_shown_not_the_one_that_is_learnt() -
         with_strength(net, 5)
 
 
+def test_without_colour_brightness_alone_changes_but_not_in_training() -> None:
+    net, plain, ages = vae(), vae(colour=0.0), torch.tensor([[20.0], [70.0]])
+    faces = images().float() / 255 * 0.4 + 0.3
+    with torch.no_grad():
+        change, grey = (one.render(faces, ages) - faces[:, None] for one in (net, plain))
+        assert (change - change[:, :, :1]).abs().max() > 1e-3
+        torch.testing.assert_close(grey, grey[:, :, :1].expand_as(grey), atol=1e-6, rtol=0)
+        luma = (change * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=2)
+        torch.testing.assert_close(grey[:, :, 0], luma, atol=1e-5, rtol=0)
+        assert torch.equal(plain.train().render(faces, ages), net.train().render(faces, ages))
+
+
 def test_gradients_flow_from_the_render_to_the_network() -> None:
     net = vae()
     net.render(images(), torch.tensor([[20.0], [70.0]])).sum().backward()

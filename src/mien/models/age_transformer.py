@@ -21,7 +21,7 @@ from mien.errors import MienError
 from mien.faces import MAX_AGE, MIN_AGE, Crop
 from mien.models.beta_vae import MIDDLE, UNIT
 from mien.models.modulated import Modulated
-from mien.models.renderer import STRONGEST, as_float, check_ages, resized
+from mien.models.renderer import STRONGEST, as_float, check_ages, resized, toned
 from mien.models.residual import GROUPS, Block
 
 #: Ages that a renderer shows unless told otherwise.
@@ -32,8 +32,6 @@ WAVES, SLOWEST, QUICKEST = 12, 0.25, 8.0
 FOURIER = 2 * WAVES + 1
 #: Channels of a head of attention.
 HEAD = 16
-#: Shares of red, green and blue in brightness (Rec. 601).
-LUMA = (0.299, 0.587, 0.114)
 #: Settings of how the network's answer is shown; weights learn nothing of them.
 SHOWING = ("mirror", "strength", "colour", "beyond")
 #: Where the change begins and ends to fade to what is shown beyond the face, in half axes of its ellipse.
@@ -265,8 +263,7 @@ class AgeTransformer(nn.Module):
         changes = self(images, ages, source_ages, uncertainties, text).changes
         if self.settings.mirror:
             changes = (changes + self(images.flip(-1), ages, source_ages, uncertainties, text).changes.flip(-1)) / 2
-        brightness = (changes * changes.new_tensor(LUMA)[:, None, None]).sum(dim=2, keepdim=True)
-        changes = brightness + self.settings.colour * (changes - brightness)
+        changes = toned(changes, self.settings.colour)
         if self.settings.beyond < 1:
             changes = changes * self._fade(changes)
         return self.settings.strength * changes

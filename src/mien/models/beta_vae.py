@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mien.errors import unknown
 from mien.faces import VOCABULARIES, Crop
-from mien.models.renderer import STRONGEST, as_float, check_ages, resized
+from mien.models.renderer import STRONGEST, as_float, check_ages, resized, toned
 from mien.models.residual import GROUPS, Block
 
 #: The age whose code is 0, and the years in one unit of the code: ages 0 to 100 are -2 to 2.
@@ -68,6 +68,12 @@ class BetaVaeSettings(BaseModel):
     )
     strength: float = Field(
         default=1.0, gt=0, le=STRONGEST, description="how much of that change is shown; training has all"
+    )
+    colour: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="how much of that change's colour is shown: 0 changes brightness alone; training has all",
     )
 
     @field_validator("attributes")
@@ -321,8 +327,9 @@ class BetaVae(nn.Module):
         pictures = self.decode(codes.flatten(0, 1), known)
         if residual:
             pictures = pictures.unflatten(0, (count, steps + 1))
-            strength = 1.0 if self.training else self.settings.strength
-            pictures = strength * (pictures[:, 1:] - pictures[:, :1]).flatten(0, 1)
+            pictures = (pictures[:, 1:] - pictures[:, :1]).flatten(0, 1)
+            if not self.training:
+                pictures = self.settings.strength * toned(pictures, self.settings.colour)
         height, width = images.shape[-2:]
         if (height, width) != pictures.shape[-2:]:
             pictures = F.interpolate(pictures, (height, width), mode="bilinear", antialias=True)

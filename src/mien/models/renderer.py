@@ -16,6 +16,8 @@ from mien.models.estimator import fingerprint
 
 #: The most that a learnt change is enlarged.
 STRONGEST = 4.0
+#: Shares of red, green and blue in brightness (Rec. 601).
+LUMA = (0.299, 0.587, 0.114)
 
 
 class Renderer(Protocol):
@@ -78,6 +80,14 @@ def with_strength(renderer: AnyRenderer, strength: float) -> AnyRenderer:
     shown = copy(renderer)
     shown.settings = renderer.settings.model_copy(update={"strength": strength})  # type: ignore[attr-defined]
     return shown
+
+
+def toned(changes: Tensor, colour: float) -> Tensor:
+    """Changes of pictures (..., 3, H, W) with `colour`, from 0 to 1, of their colour: 0 leaves brightness alone."""
+    if colour == 1:
+        return changes  # to the bit
+    brightness = (changes * changes.new_tensor(LUMA)[:, None, None]).sum(dim=-3, keepdim=True)
+    return brightness + colour * (changes - brightness)
 
 
 def check_ages(ages: Tensor, faces: int) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 #: Settings of the network that no weight depends on.
-FREE = ("prior_years", "withhold", "residual", "strength")
+FREE = ("prior_years", "withhold", "residual", "strength", "colour")
 
 
 def assemble(
