@@ -20,10 +20,9 @@ import numpy as np
 import torch
 
 from mien.data.drawing.face import draw
-from mien.data.drawing.factors import Factors
 from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
-from mien.data.sources.drawn import EXTRAS
+from mien.data.sources.drawn import factors_at
 from mien.evaluation.ageing.sample import middle_age
 from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
 from mien.models.checkpoint import save_age_transformer
@@ -86,16 +85,7 @@ def main() -> None:
 
 def drawn(faces: Manifest, row: int, age: float, side: int) -> np.ndarray:
     """The person and the scene of a row at another age, (3, side, side) uint8."""
-    face = faces.face(row)
-    factors = Factors(
-        person=int(face.person or 0),
-        age=float(age),
-        gender=str(face.gender),
-        race=str(face.race),
-        expression=str(face.expression),
-        **{name: face.extra[name] for name in EXTRAS},
-    )
-    return draw(factors, side, faces.crop.margin)[0]
+    return draw(factors_at(faces.face(row), age), side, faces.crop.margin)[0]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from mien.data.drawing.face import draw
 from mien.data.sources import SOURCES, Made
-from mien.data.sources.drawn import DrawnSource, sample
+from mien.data.sources.drawn import DrawnSource, face_of, factors_at, sample
 from mien.errors import MienError
 from mien.faces import EXPRESSIONS, GENDERS, RACES, Crop
 
@@ -33,6 +34,13 @@ def test_faces_carry_every_label_of_their_factors() -> None:
         assert face.person == str(factors.person)
         assert face.extra["yaw"] == factors.yaw
     assert DrawnSource(size=64).crop == Crop("chip", 0.0, 64)
+
+
+def test_the_factors_of_a_face_are_those_it_was_drawn_from_at_any_age() -> None:
+    given = sample(5, 3)
+    face = face_of(given, "x.jpg", np.zeros((68, 2)))
+    assert factors_at(face, given.age) == given
+    assert factors_at(face, 70) == replace(given, age=70.0)
 
 
 def test_a_seed_draws_the_same_set_and_a_prefix_of_a_longer_one() -> None:

@@ -95,6 +95,18 @@ class DrawnSource(Source):
             yield Made(face_of(factors, f"{number:06d}.jpg", landmarks), image)
 
 
+def factors_at(face: Face, age: float) -> Factors:
+    """Those of a drawn face, as its manifest has them, at another age in years: the same person and scene."""
+    return Factors(
+        person=int(face.person or 0),
+        age=float(age),
+        gender=str(face.gender),
+        race=str(face.race),
+        expression=str(face.expression),
+        **{name: face.extra[name] for name in EXTRAS},
+    )
+
+
 def face_of(factors: Factors, path: str, landmarks: np.ndarray) -> Face:
     """The labelled face that `factors` describe; its picture stands, or will, at `path`."""
     return Face(

@@ -8,11 +8,10 @@ from functools import cached_property
 import numpy as np
 
 from mien.data.drawing.face import draw
-from mien.data.drawing.factors import Factors
 from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
 from mien.data.pictures import resize
-from mien.data.sources.drawn import EXTRAS, DrawnSource
+from mien.data.sources.drawn import EXTRAS, DrawnSource, factors_at
 from mien.errors import MienError
 from mien.evaluation.ageing.judges import Judges
 from mien.evaluation.groups import Partition, partitions
@@ -191,16 +190,8 @@ class Truth:
         if (row, age) in self._kept:
             return self._kept[row, age]
         face, crop = self.faces.manifest.face(row), self.faces.manifest.crop
-        factors = Factors(
-            person=int(face.person or 0),
-            age=age,
-            gender=str(face.gender),
-            race=str(face.race),
-            expression=str(face.expression),
-            **{name: face.extra[name] for name in EXTRAS},
-        )
         stored = int(self.faces.manifest.numbers("width")[row])
-        picture = resize(draw(factors, stored, crop.margin)[0], self.faces.side)
+        picture = resize(draw(factors_at(face, age), stored, crop.margin)[0], self.faces.side)
         if picture.nbytes <= self._room:
             self._room -= picture.nbytes
             self._kept[row, age] = picture
