@@ -2,11 +2,11 @@
 
     mien prepare drawn -n 40000 --size 32 -o drawn
     python benchmarks/paired.py drawn -o paired [--truths 3] [--steps 10000] [--width 32]
-    mien audit drawn --ageing paired --limit 128
+    mien audit drawn --ageing paired --limit 128 --told
 
 No renderer of ours may learn so; this one is the ceiling of those that must not. An AgeTransformer sees each training
 face of the manifest and, by mean absolute error, how the same person in the same scene looks at `--truths` other ages,
-drawn for it. What it leaves is what a picture does not tell, or what so many faces do not teach.
+drawn for it; it is told its age. What it leaves is what a picture does not tell, or what so many faces do not teach.
 """
 
 from __future__ import annotations

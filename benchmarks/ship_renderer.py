@@ -14,6 +14,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ship import halved
+
 from mien.files import write_text
 from mien.models.age_transformer import AgeTransformer
 from mien.models.checkpoint import load_renderer, save_age_transformer, save_beta_vae
@@ -54,7 +56,7 @@ def main() -> None:
         },
     }
     folder = HOME / given.name
-    weights = {key: value.half() if given.half else value for key, value in network.state_dict().items()}
+    weights = halved(network.state_dict()) if given.half else network.state_dict()
     (save_age_transformer if isinstance(network, AgeTransformer) else save_beta_vae)(folder, network, weights)
     write_text(folder / "README.md", card(given, told, name, config, network.input_size))
     megabytes = sum(file.stat().st_size for file in folder.iterdir()) / 1e6

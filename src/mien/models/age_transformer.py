@@ -73,7 +73,6 @@ class AgeTransformerSettings(BaseModel):
         le=1,
         description="how much of the change's colour is shown: 0 changes brightness alone, so grey stays grey",
     )
-
     beyond: float = Field(
         default=1.0, ge=0, le=1, description="how much of the change is shown beyond an ellipse about the face"
     )
