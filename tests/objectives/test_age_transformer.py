@@ -328,6 +328,35 @@ def test_guided_terms_have_the_values_of_their_formulas(guide: str, monkeypatch:
     assert losses(made, GENERATOR, batch)["identity"] == pytest.approx(0.5)
 
 
+def test_guides_can_see_what_will_be_shown(guide: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of faces larger than the network works on, guides see the given detail with the change laid over, which is what
+    `render` gives; at working size they see what the discriminator does."""
+    batch = faces(2)
+    large = FaceBatch(torch.randint(90, 160, (2, 3, 48, 48), dtype=torch.uint8), batch.labels, torch.arange(2))
+    looked: list[torch.Tensor] = []
+
+    def ask(which: int, images: torch.Tensor) -> Seen:
+        looked.append(images.detach())
+        return Seen(images.mean(dim=(1, 2, 3)), torch.zeros(len(images)), ())
+
+    made = {side: objective(large, age=1.0, guide_model=guide, jitter=0.0, guided_at=side) for side in (48, None)}
+    asked = torch.tensor([[20.0, 40.0], [50.0, 70.0]])
+    for side, one in made.items():
+        monkeypatch.setattr(one.guide, "ask", ask)
+        monkeypatch.setattr(one, "_asked", lambda *_: asked)
+        assert losses(one, GENERATOR, large)["age"] > 1
+        own = large.labels[AGE].mean(dim=1)
+        torch.manual_seed(3)
+        told = own.masked_fill(torch.rand(2) < one.settings.withhold, torch.nan)
+        with torch.no_grad():
+            shown = one.network.render(large.images, asked, told)
+        if side is None:
+            shown = one.network(large.images, asked, told).pictures
+        torch.testing.assert_close(looked.pop(), shown.flatten(0, 1), atol=1e-5, rtol=0)
+        assert one.validate({})["age/mae"] > 0
+        assert looked.pop().shape[-1] == (side or SIDE)
+
+
 def test_the_discriminator_takes_real_faces_for_real_and_renders_for_made(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = faces()
     made = objective(batch)

@@ -21,7 +21,7 @@ from mien.errors import MienError
 from mien.faces import MAX_AGE, MIN_AGE, Crop
 from mien.models.beta_vae import MIDDLE, UNIT
 from mien.models.modulated import Modulated
-from mien.models.renderer import STRONGEST, as_float, check_ages, resized, toned
+from mien.models.renderer import STRONGEST, as_float, check_ages, laid_over, resized, toned
 from mien.models.residual import GROUPS, Block
 
 #: Ages that a renderer shows unless told otherwise.
@@ -32,7 +32,7 @@ WAVES, SLOWEST, QUICKEST = 12, 0.25, 8.0
 FOURIER = 2 * WAVES + 1
 #: Channels of a head of attention.
 HEAD = 16
-#: Settings of how the network's answer is shown; weights learn nothing of them.
+#: Settings of how the network's answer is shown, none of which changes what weights there are.
 SHOWING = ("mirror", "strength", "colour", "beyond")
 #: Where the change begins and ends to fade to what is shown beyond the face, in half axes of its ellipse.
 FADING = (0.85, 1.15)
@@ -65,7 +65,7 @@ class AgeTransformerSettings(BaseModel):
         description="show the mean change of a face and its mirror image: both halves age alike, in twice the time",
     )
     strength: float = Field(
-        default=1.0, gt=0, le=STRONGEST, description="how much of the change is shown; training has all"
+        default=1.0, gt=0, le=STRONGEST, description="how much of the change is shown, in training too"
     )
     colour: float = Field(
         default=1.0,
@@ -98,9 +98,10 @@ class Seen(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """Faces at ages: pictures (B, A, 3, S, S) in [0, 1], what was added to the input (B, A, 3, S, S), where
-    (B, A, 1, S, S) in [0, 1], and the age that the inputs look, (B,) years; all float32."""
+    """Faces at ages: the inputs (B, 3, S, S) and pictures (B, A, 3, S, S) in [0, 1], what was added to the input
+    (B, A, 3, S, S), where (B, A, 1, S, S) in [0, 1], and the age that the inputs look, (B,) years; all float32."""
 
+    inputs: Tensor
     pictures: Tensor
     changes: Tensor
     masks: Tensor
@@ -231,11 +232,11 @@ class AgeTransformer(nn.Module):
         assert x is not None
         painted = self.paint(F.silu(x)).float().unflatten(0, (faces, count))
         masks = painted[:, :, 3:].sigmoid()
-        changes = masks * painted[:, :, :3].tanh()
-        whole = seen.pictures[:, None] + changes
-        # The gradient passes as if nothing were cut off: a pixel that is too bright has to find back.
-        pictures = whole + (whole.clamp(0, 1) - whole).detach()
-        return Rendered(pictures, changes, masks, seen.own_age)
+        changes = toned(masks * painted[:, :, :3].tanh(), self.settings.colour)
+        if self.settings.beyond < 1:
+            changes = changes * self._fade(changes)
+        changes = self.settings.strength * changes
+        return Rendered(seen.pictures, cut(seen.pictures[:, None] + changes), changes, masks, seen.own_age)
 
     def forward(
         self,
@@ -258,14 +259,11 @@ class AgeTransformer(nn.Module):
         text: Tensor | None = None,
     ) -> Tensor:
         """What is added to the pictures to show them at `ages`, (B, A, 3, S, S) at working size: the changes that
-        `forward` gives, as the settings' `SHOWING` have it."""
+        `forward` gives, with `mirror` the mean of a face's and its mirror image's."""
         changes = self(images, ages, source_ages, uncertainties, text).changes
         if self.settings.mirror:
             changes = (changes + self(images.flip(-1), ages, source_ages, uncertainties, text).changes.flip(-1)) / 2
-        changes = toned(changes, self.settings.colour)
-        if self.settings.beyond < 1:
-            changes = changes * self._fade(changes)
-        return self.settings.strength * changes
+        return changes
 
     def _fade(self, like: Tensor) -> Tensor:
         """How much of the change is shown where, (S, S): all of it on the face, `beyond` of it well beyond."""
@@ -287,11 +285,7 @@ class AgeTransformer(nn.Module):
         """See `Renderer.render`. The change is made at the working size and added to the pictures at their own."""
         check_ages(ages, len(images))
         changes = self.shown(images, ages.float(), source_ages, uncertainties, text)
-        height, width = images.shape[-2:]
-        if (height, width) != changes.shape[-2:]:
-            flat = F.interpolate(changes.flatten(0, 1), (height, width), mode="bilinear", antialias=True)
-            changes = flat.unflatten(0, changes.shape[:2])
-        return (as_float(images)[:, None] + changes).clamp(0, 1)
+        return laid_over(as_float(images), changes).clamp(0, 1)
 
 
 class QueryBlock(nn.Module):
@@ -358,6 +352,12 @@ class Stage(nn.Module):
         for conv in self.convs:
             x = conv(x, code)
         return x
+
+
+def cut(pictures: Tensor) -> Tensor:
+    """Pictures within [0, 1], whose gradient is as if nothing were cut off: a pixel that is too bright has to find
+    back."""
+    return pictures + (pictures.clamp(0, 1) - pictures).detach()
 
 
 def fourier(ages: Tensor) -> Tensor:

@@ -113,3 +113,13 @@ def resized(images: Tensor, side: int) -> Tensor:
     if images.shape[-2:] == (side, side):
         return images
     return F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def laid_over(images: Tensor, changes: Tensor) -> Tensor:
+    """Float pictures (B, 3, H, W) at each of A ages, (B, A, 3, H, W), by changes (B, A, 3, S, S) of another size, say,
+    before any value beyond [0, 1] is cut off."""
+    height, width = images.shape[-2:]
+    if (height, width) != changes.shape[-2:]:
+        flat = F.interpolate(changes.flatten(0, 1), (height, width), mode="bilinear", antialias=True)
+        changes = flat.unflatten(0, changes.shape[:2])
+    return images[:, None] + changes

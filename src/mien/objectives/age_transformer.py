@@ -21,7 +21,7 @@ from mien.models.language import HashedLanguage, Language, age_texts
 from mien.models.perceptual import Perceptual
 from mien.models.renderer import as_float, resized
 from mien.objectives.adversarial import AdaptiveAugment, gradient_penalty, taken_for_made, taken_for_real
-from mien.objectives.ageing import GENDER, SPREAD, TEXT, Ageing, collapse, label_spread
+from mien.objectives.ageing import GENDER, SPREAD, TEXT, Ageing, as_guided, collapse, label_spread
 from mien.objectives.ageing_settings import AgeTransformerObjectiveSettings
 from mien.objectives.base import Objective, Reduce, Terms, averaged
 from mien.objectives.coding import AGE
@@ -182,25 +182,28 @@ class AgeTransformerObjective(Objective):
             outside = (low - seen.own_age).relu() + (seen.own_age - high).relu()
             terms["source"] = _decades(outside) * self._trust(spread, step)
         terms |= self._regular(made, wanted)
-        return terms | self._guided(pictures, made, asked, shown, years, own, batch, wanted)
+        large, aged = as_guided(batch.images, made, self.settings.guided_at)
+        return terms | self._guided(large, aged[:, 1:], asked, one, own, batch, wanted)
 
     def _guided(
         self,
         pictures: Tensor,
-        made: Rendered,
+        aged: Tensor,
         asked: Tensor,
-        shown: Tensor,
-        years: Tensor,
+        one: Tensor,
         own: Tensor,
         batch: FaceBatch,
         wanted: Mapping[str, float],
     ) -> dict[str, Tensor]:
-        """Terms of the networks that guide, (B,) each."""
+        """Terms of the networks that guide, (B,) each, of faces (B, 3, S, S) that became `aged` (B, A, 3, S, S) at the
+        ages `asked` (B, A); `one` (B,) is the place of the age that identity is held at."""
         terms: dict[str, Tensor] = {}
+        faces = torch.arange(len(asked), device=asked.device)
+        shown, years = aged[faces, one], asked[faces, one]
         apart = (years - own).abs()
         if self.guide is not None and wanted.keys() & {"age", "ordering", "traits"}:
             guide, which = self.guide.to(shown.device), self.guide.draw()
-            seen = guide.ask(which, jittered(made.pictures[:, 1:].flatten(0, 1), self.settings.jitter))
+            seen = guide.ask(which, jittered(aged.flatten(0, 1), self.settings.jitter))
             judged, unsure = seen.age.view_as(asked), seen.deviation.view_as(asked)
             if "age" in wanted:
                 terms["age"] = (_decades((judged - asked).abs()) / (1 + unsure / UNSURE)).mean(dim=1)
@@ -321,7 +324,7 @@ class AgeTransformerObjective(Objective):
         device = next(self.network.parameters()).device
         with averaged(self.network, averages.get(GENERATOR)), torch.no_grad():
             self.network.eval()
-            tally = Ageing(self.network, self.guide, self.identity, SHOWN)
+            tally = Ageing(self.network, self.guide, self.identity, SHOWN, self.settings.guided_at)
             for batch in self.select.epoch():
                 tally.see(batch, device)
         figures, options = tally.figures(), self.settings

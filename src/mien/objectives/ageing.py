@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mien.faces import FaceBatch
-from mien.models.age_transformer import AgeTransformer
-from mien.models.renderer import as_float, resized
+from mien.models.age_transformer import AgeTransformer, Rendered, cut
+from mien.models.renderer import as_float, laid_over, resized
 from mien.objectives.coding import AGE
 from mien.objectives.guides import AgeGuide, IdentityGuide
 
@@ -34,6 +34,16 @@ def label_spread(ages: Tensor, spread: Tensor | None) -> Tensor:
     return (variance if spread is None else variance + spread.nan_to_num().square()).sqrt()
 
 
+def as_guided(images: Tensor, made: Rendered, side: int | None) -> tuple[Tensor, Tensor]:
+    """Faces (B, 3, S, S) and their renders (B, A, 3, S, S), float32 in [0, 1], as guides see them: at working size, or
+    the `images` (B, 3, H, W) at `side` pixels with the change enlarged and laid over, as where it is shown."""
+    small = made.inputs
+    if side is None or side == small.shape[-1]:
+        return small, made.pictures
+    large = resized(as_float(images), side)
+    return large, cut(laid_over(large, made.changes))
+
+
 class Ageing:
     """Figures of renders at the anchors over the batches it has `see`n.
 
@@ -42,9 +52,15 @@ class Ageing:
     """
 
     def __init__(
-        self, network: AgeTransformer, guide: AgeGuide | None, identity: IdentityGuide | None, shown: int = 0
+        self,
+        network: AgeTransformer,
+        guide: AgeGuide | None,
+        identity: IdentityGuide | None,
+        shown: int = 0,
+        guided_at: int | None = None,
     ) -> None:
         self.network, self.guide, self.identity, self.shown = network, guide, identity, shown
+        self.guided_at = guided_at
         self.strips: list[np.ndarray] = []
         self.columns: dict[str, list[np.ndarray]] = {}
         self._sums: list[tuple[Tensor, Tensor, int]] = []
@@ -75,11 +91,13 @@ class Ageing:
             "changed": torch.where(years >= FAR, changed, torch.nan),
             "mask": made.masks[:, 1:].mean(dim=(1, 2, 3, 4)),
         }
+        large, looked_at = as_guided(faces.images, made, self.guided_at)
+        looked_at = looked_at[:, 1:].flatten(0, 1)
         if self.guide is not None:
-            judged = self.guide.to(device)(aged.flatten(0, 1))[0]
+            judged = self.guide.to(device)(looked_at)[0]
             columns["judged"] = judged.unflatten(0, (len(faces), -1))
         if self.identity is not None:
-            given, kept = self.identity.to(device)(pictures), self.identity(aged.flatten(0, 1))
+            given, kept = self.identity.to(device)(large), self.identity(looked_at)
             columns["cosine"] = (kept.unflatten(0, (len(faces), -1)) * given[:, None]).sum(dim=2)
         for name, values in columns.items():
             self.columns.setdefault(name, []).append(values.float().cpu().numpy())

@@ -38,6 +38,9 @@ class AgeTransformerObjectiveSettings(BaseModel):
     guide_model: str | list[str] | None = Field(
         default=None, description="the age guide: a run or checkpoint of an estimator, or several, one a step"
     )
+    guided_at: int | None = Field(
+        default=None, ge=32, description="pixels at which guides see faces, the change laid over them; null: as made"
+    )
     age: float = Field(default=0.0, ge=0, description="weight of the smooth L1 in decades of the guide's age")
     jitter: float = Field(
         default=1.0, ge=0, le=1, description="how far the age guide sees renders turned, scaled, shifted and grainy"

@@ -58,9 +58,10 @@ def assemble(
     labels = labels_of(recipe, training)
     if TEXT in labels:
         _require_words(recipe, labels[TEXT], accelerator.is_main_process)
-    loader, workers = training_loader(recipe, accelerator, training, labels, network.input_size)
+    side = max(network.input_size, recipe.age_transformer_objective.guided_at or 0)
+    loader, workers = training_loader(recipe, accelerator, training, labels, side)
     few = evenly(select, recipe.age_transformer_objective.judged)
-    judge = FaceLoader(few, labels_of(recipe, few), network.input_size, TOGETHER, workers=min(workers, 1))
+    judge = FaceLoader(few, labels_of(recipe, few), side, TOGETHER, workers=min(workers, 1))
     steps = len(loader) // recipe.training.accumulate * recipe.training.epochs
     ages = np.stack([training.numbers("age_low"), training.numbers("age_high")], axis=1)
     language = build_language(recipe.language, settings.text or None) if recipe.language else None
@@ -126,6 +127,7 @@ def finish(
     network = load_renderer(folder, device)
     assert isinstance(network, AgeTransformer)
     options = recipe.age_transformer_objective
+    side = max(network.input_size, options.guided_at or 0)
     guide = AgeGuide(options.guide_model) if options.guide_model else None
     identity = None
     if options.identity_weights or options.identity_model:
@@ -138,9 +140,9 @@ def finish(
         if split not in there:
             continue
         faces = evenly(manifest.split(split), options.judged)
-        tally = Ageing(network, guide, identity)
+        tally = Ageing(network, guide, identity, guided_at=options.guided_at)
         with torch.inference_mode():
-            for batch in FaceLoader(faces, labels_of(recipe, faces), network.input_size, TOGETHER).epoch():
+            for batch in FaceLoader(faces, labels_of(recipe, faces), side, TOGETHER).epoch():
                 tally.see(batch, torch.device(device))
         metrics[split] = {"faces": len(tally.column("own")), "judge": "guide", **tally.figures()}
         write_json(folder / f"metrics.{split}.json", metrics[split])
