@@ -353,6 +353,10 @@ def test_guides_can_see_what_will_be_shown(guide: str, monkeypatch: pytest.Monke
         if side is None:
             shown = one.network(large.images, asked, told).pictures
         torch.testing.assert_close(looked.pop(), shown.flatten(0, 1), atol=1e-5, rtol=0)
+        one.settings.grey = 1.0
+        losses(one, GENERATOR, large)
+        grey = looked.pop()
+        torch.testing.assert_close(grey[:, 0], grey[:, 2])
         assert one.validate({})["age/mae"] > 0
         assert looked.pop().shape[-1] == (side or SIDE)
 

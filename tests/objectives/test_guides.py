@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mien.objectives.guides import GRAIN, jittered
+from mien.objectives.guides import GRAIN, jittered, without_colour
 
 
 def test_jittered_pictures_differ_each_time_stay_pictures_and_pass_the_gradient() -> None:
@@ -27,3 +27,14 @@ def test_jittered_pictures_are_turned_scaled_and_shifted_each_in_its_own_way() -
     assert made.mean(dim=(1, 2, 3)).std() > 0.01
     turned = made[:, :, -8:].mean(dim=(1, 2, 3)) - made[:, :, :8].mean(dim=(1, 2, 3))
     assert turned.abs().mean() > 0.01
+
+
+def test_without_colour_chosen_faces_are_grey_at_all_ages_and_as_bright() -> None:
+    images = torch.rand(3, 2, 3, 8, 8)
+    made = without_colour(images, torch.tensor([True, False, True]))
+    assert torch.equal(made[1], images[1])
+    for row in (0, 2):
+        torch.testing.assert_close(made[row, :, 0], made[row, :, 2])
+        luma = 0.299 * images[row, :, 0] + 0.587 * images[row, :, 1] + 0.114 * images[row, :, 2]
+        torch.testing.assert_close(made[row, :, 1], luma)
+    assert without_colour(images, torch.zeros(3, dtype=torch.bool)) is images

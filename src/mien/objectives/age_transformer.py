@@ -25,7 +25,15 @@ from mien.objectives.ageing import GENDER, SPREAD, TEXT, Ageing, as_guided, coll
 from mien.objectives.ageing_settings import AgeTransformerObjectiveSettings
 from mien.objectives.base import Objective, Reduce, Terms, averaged
 from mien.objectives.coding import AGE
-from mien.objectives.guides import TRAITS, AgeGuide, IdentityGuide, changed_traits, jittered, same_person
+from mien.objectives.guides import (
+    TRAITS,
+    AgeGuide,
+    IdentityGuide,
+    changed_traits,
+    jittered,
+    same_person,
+    without_colour,
+)
 from mien.objectives.latent import ramp
 
 if TYPE_CHECKING:
@@ -203,7 +211,9 @@ class AgeTransformerObjective(Objective):
         apart = (years - own).abs()
         if self.guide is not None and wanted.keys() & {"age", "ordering", "traits"}:
             guide, which = self.guide.to(shown.device), self.guide.draw()
-            seen = guide.ask(which, jittered(aged.flatten(0, 1), self.settings.jitter))
+            # Of one face the picture and all ages alike: traits are told by colour too.
+            grey = torch.rand(len(asked), device=asked.device) < self.settings.grey
+            seen = guide.ask(which, jittered(without_colour(aged, grey).flatten(0, 1), self.settings.jitter))
             judged, unsure = seen.age.view_as(asked), seen.deviation.view_as(asked)
             if "age" in wanted:
                 terms["age"] = (_decades((judged - asked).abs()) / (1 + unsure / UNSURE)).mean(dim=1)
@@ -212,7 +222,7 @@ class AgeTransformerObjective(Objective):
                 terms["ordering"] = (enough - judged.diff(dim=1)).relu().mean(dim=1) / 10
             if "traits" in wanted:
                 with torch.no_grad():
-                    own_traits = guide.ask(which, pictures)
+                    own_traits = guide.ask(which, without_colour(pictures, grey))
                 terms["traits"] = changed_traits(own_traits, seen).view_as(asked).mean(dim=1)
         if self.identity is not None and "identity" in wanted:
             self.identity.to(shown.device)

@@ -45,6 +45,9 @@ class AgeTransformerObjectiveSettings(BaseModel):
     jitter: float = Field(
         default=1.0, ge=0, le=1, description="how far the age guide sees renders turned, scaled, shifted and grainy"
     )
+    grey: float = Field(
+        default=0.0, ge=0, le=1, description="share of faces that the age guide sees without colour: tints do not pay"
+    )
     ordering: float = Field(
         default=0.0, ge=0, description="weight of neighbouring ages' judged ages rising, in decades"
     )

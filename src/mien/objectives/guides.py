@@ -19,6 +19,7 @@ from mien.faces import Crop
 from mien.models.backbone import build_backbone
 from mien.models.checkpoint import load_estimator
 from mien.models.estimator import Estimator
+from mien.models.renderer import toned
 from mien.tasks import grid
 from mien.tasks.age import AgeTask
 from mien.tasks.head import precise
@@ -168,6 +169,16 @@ def jittered(images: Tensor, amount: float) -> Tensor:
     places = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
     moved = F.grid_sample(images, places, padding_mode="reflection", align_corners=False)
     return moved + even(GRAIN).abs()[:, None, None, None] * torch.randn_like(moved)
+
+
+def without_colour(images: Tensor, rows: Tensor) -> Tensor:
+    """Pictures (B, ..., 3, H, W), those of `rows` (B,) bool in grey.
+
+    A guide takes blue eyes for a child's; where it often cannot see them, a renderer has to change the face.
+    """
+    if not bool(rows.any()):
+        return images
+    return torch.where(rows.view(-1, *[1] * (images.ndim - 1)), toned(images, 0.0), images)
 
 
 def changed_traits(given: Seen, made: Seen) -> Tensor:
