@@ -95,6 +95,14 @@ def test_a_run_may_start_from_another_renderer(drawn: Path, tmp_path: Path) -> N
         assemble(recipe(drawn, f"model.init={tmp_path / 'vae'}"), Manifest.open(drawn), Accelerator())
 
 
+@pytest.mark.parametrize(("asked", "side"), [("null", 32), ("48", 48), ("40", 40)])
+def test_pictures_are_read_as_large_as_guides_look_at_them(drawn: Path, asked: str, side: int) -> None:
+    wanted = recipe(drawn, "age_transformer.text=0", f"age_transformer_objective.guided_at={asked}")
+    _, objective, loader = assemble(wanted, Manifest.open(drawn), Accelerator())
+    for one in (loader, objective.select):
+        assert next(iter(one.epoch())).images.shape[-2:] == (side, side)
+
+
 def test_what_cannot_be_trained_is_one_clear_line(drawn: Path, tmp_path: Path) -> None:
     with pytest.raises(MienError, match="give both, or neither"):
         train_run(recipe(drawn), tmp_path / "a", show=False)
