@@ -70,6 +70,10 @@ def card(given: argparse.Namespace, told: dict[str, Any], name: str, config: dic
     counted = ", ".join(f"{age:g}" for age in about["counted"])
     judges = "; ".join(f"{what} by {of['name']}" for what, of in about["judges"].items())
     stored = ", stored in half precision" if given.half else ""
+    # The audit says of which run; a reader of the card needs to know that there was one.
+    akin = any("of the judge's architecture" in note for note in about["notes"])
+    kin = "; some guides have the age judge's architecture, with other weights" if akin else ""
+    named = {given.name if key == name else key: of["summary"] for key, of in told["renderers"].items()}
     lines = [
         f"# {given.name}",
         "",
@@ -83,10 +87,10 @@ def card(given: argparse.Namespace, told: dict[str, Any], name: str, config: dic
         f"**Made by** `{given.command}`, seed {config['seed']}, mien {record['mien']}, on {record['machine']}.",
         "",
         f"**Judged** by `mien audit --ageing` on {about['faces']} faces of split `{about['split']}` at {counted} "
-        f"years, by networks that guided none of it ({judges}); 95 % bootstrap intervals over {about['groups']} "
+        f"years, by networks that guided none of it ({judges}{kin}); 95 % bootstrap intervals over {about['groups']} "
         f"groups. On the faces as they are the judge of age is wrong by {years(told['judge']['mae'])} years.",
         "",
-        *table("renderer", {key: of["summary"] for key, of in told["renderers"].items()}, SUMMARY),
+        *table("renderer", named, SUMMARY),
         "",
         f"{this['parameters']:,} parameters{stored}; it works at {size} px.",
         *code(given.latents),
