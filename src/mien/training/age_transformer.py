@@ -20,6 +20,7 @@ from mien.models.embeddings import caption_tokens
 from mien.models.learnt_language import build_language
 from mien.objectives.age_transformer import AgeTransformerObjective
 from mien.objectives.ageing import GENDER, SPREAD, TEXT, Ageing
+from mien.objectives.ageing_settings import AgeTransformerObjectiveSettings
 from mien.objectives.coding import AGE
 from mien.objectives.guides import AgeGuide, IdentityGuide
 from mien.training.batches import training_loader
@@ -58,7 +59,7 @@ def assemble(
     labels = labels_of(recipe, training)
     if TEXT in labels:
         _require_words(recipe, labels[TEXT], accelerator.is_main_process)
-    side = max(network.input_size, recipe.age_transformer_objective.guided_at or 0)
+    side = side_of(network, recipe.age_transformer_objective)
     loader, workers = training_loader(recipe, accelerator, training, labels, side)
     few = evenly(select, recipe.age_transformer_objective.judged)
     judge = FaceLoader(few, labels_of(recipe, few), side, TOGETHER, workers=min(workers, 1))
@@ -70,6 +71,11 @@ def assemble(
         if guide is not None:
             guide.check(manifest.crop)
     return network, objective, loader
+
+
+def side_of(network: AgeTransformer, options: AgeTransformerObjectiveSettings) -> int:
+    """Side in pixels at which faces are read: enough for the network and for those that guide it."""
+    return max(network.input_size, options.guided_at or 0)
 
 
 def evenly(manifest: Manifest, count: int) -> Manifest:
@@ -127,7 +133,7 @@ def finish(
     network = load_renderer(folder, device)
     assert isinstance(network, AgeTransformer)
     options = recipe.age_transformer_objective
-    side = max(network.input_size, options.guided_at or 0)
+    side = side_of(network, options)
     guide = AgeGuide(options.guide_model) if options.guide_model else None
     identity = None
     if options.identity_weights or options.identity_model:
