@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mien.errors import MienError
 from mien.faces import Crop
-from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings, fourier
+from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings, fourier, with_warp
 from mien.models.checkpoint import load_renderer, save_age_transformer
 from mien.models.discriminator import Discriminator
 from mien.models.modulated import Modulated
@@ -25,7 +25,7 @@ def network(**settings: object) -> AgeTransformer:
     )
     with torch.no_grad():  # as if it had learnt something: gates and blocks that are not at their start
         for name, parameter in made.named_parameters():
-            if name.endswith(("conv2.weight", "gate.weight")):
+            if name.endswith(("conv2.weight", "gate.weight", "move.weight")):
                 torch.nn.init.normal_(parameter, std=0.1)
         made.paint[0].weight.mul_(10)
     return made.eval()
@@ -86,13 +86,13 @@ def test_with_mirror_both_halves_age_alike_and_strength_scales_what_is_shown() -
         shown = whole.render(faces, AGES)
         torch.testing.assert_close(whole.render(faces.flip(-1), AGES).flip(-1), shown, atol=1e-5, rtol=0)
         assert not torch.allclose(plain.render(faces.flip(-1), AGES).flip(-1), plain.render(faces, AGES), atol=1e-2)
-        mean = (plain.shown(faces, AGES) + plain.shown(faces.flip(-1), AGES).flip(-1)) / 2
-        torch.testing.assert_close(whole.shown(faces, AGES), mean)
+        mean = (plain.shown(faces, AGES).colours + plain.shown(faces.flip(-1), AGES).colours.flip(-1)) / 2
+        torch.testing.assert_close(whole.shown(faces, AGES).colours, mean)
         change, half = (one.render(middle, AGES) - middle[:, None] for one in (whole, some))
         inside = (change.abs() < 0.25) & (change != 0)
         torch.testing.assert_close(half[inside], change[inside] / 2, atol=1e-5, rtol=0)
         # Training sees what is shown, but for the mirror image.
-        torch.testing.assert_close(some(faces, AGES).changes, plain(faces, AGES).changes / 2)
+        torch.testing.assert_close(some(faces, AGES).change.colours, plain(faces, AGES).change.colours / 2)
         grey = faces[:, :1].expand(-1, 3, -1, -1)
         shown = network(colour=0.0).render(grey, AGES)
         assert (shown - shown[:, :, :1]).abs().max() < 1e-6
@@ -107,7 +107,7 @@ def test_with_mirror_both_halves_age_alike_and_strength_scales_what_is_shown() -
 
 @pytest.mark.parametrize("margin", [0.0, 0.4])
 def test_with_beyond_0_the_face_alone_changes(margin: float) -> None:
-    plain, kept, faded = network(), network(beyond=0.0), network(beyond=0.5)
+    plain, kept, faded = network(warp=0.1), network(warp=0.1, beyond=0.0), network(warp=0.1, beyond=0.5)
     for one in (plain, kept, faded):
         one.crop = Crop("chip", margin)
     x, y, width, height = plain.crop.ellipse
@@ -115,12 +115,48 @@ def test_with_beyond_0_the_face_alone_changes(margin: float) -> None:
     far = (((places - x) / width) ** 2 + ((places[:, None] - y) / height) ** 2).sqrt()
     faces = pictures()
     with torch.inference_mode():
-        whole, face, some = (one.shown(faces, AGES) for one in (plain, kept, faded))
+        changes = [one.shown(faces, AGES) for one in (plain, kept, faded)]
     assert (far > 1.2).sum() > 20
-    torch.testing.assert_close(face[..., far < 0.8], whole[..., far < 0.8])
-    assert not face[..., far > 1.2].any()
-    torch.testing.assert_close(some, (face + whole) / 2)
+    for whole, face, some in zip(*changes, strict=True):  # colours, flows
+        assert whole is not None
+        assert face is not None
+        assert whole[..., far > 1.2].any()
+        torch.testing.assert_close(face[..., far < 0.8], whole[..., far < 0.8])
+        assert not face[..., far > 1.2].any()
+        torch.testing.assert_close(some, (face + whole) / 2)
     assert renderer_hash(kept) != renderer_hash(plain)
+
+
+def test_with_warp_pixels_move_no_farther_than_it_says_and_alike_in_the_mirror(tmp_path: Path) -> None:
+    faces = pictures()
+    made, whole = network(warp=0.1), network(warp=0.1, mirror=True)
+    with torch.inference_mode():
+        change = made.shown(faces, AGES)
+        assert change.flows is not None
+        assert change.flows.shape == (2, 3, 2, 32, 32)
+        assert 0.01 < change.flows.abs().max() <= 0.1
+        shown = whole.render(faces, AGES)
+        torch.testing.assert_close(whole.render(faces.flip(-1), AGES).flip(-1), shown, atol=1e-5, rtol=0)
+        assert not torch.allclose(made.render(faces.flip(-1), AGES).flip(-1), made.render(faces, AGES), atol=1e-2)
+        half = with_strength(made, 0.5).shown(faces, AGES)
+        torch.testing.assert_close(half.flows, change.flows / 2)
+        save_age_transformer(tmp_path, made)
+        assert torch.equal(load_renderer(tmp_path).render(faces, AGES), made.render(faces, AGES))
+    assert renderer_hash(made) != renderer_hash(network())
+
+
+def test_a_network_that_may_move_pixels_from_now_on_renders_as_before_until_it_has_learnt() -> None:
+    plain, faces = network(mirror=True, strength=1.3), pictures(side=48)
+    plain.ages, plain.card = (3.0, 90.0), {"terms": "for research"}
+    grown = with_warp(plain, 0.2).eval()
+    assert (grown.settings.warp, grown.settings.strength, grown.ages) == (0.2, 1.3, (3.0, 90.0))
+    assert grown.card == plain.card
+    with torch.inference_mode():
+        torch.testing.assert_close(grown.render(faces, AGES), plain.render(faces, AGES), atol=1e-5, rtol=0)
+    grown.train()(faces, AGES).pictures.square().mean().backward()
+    assert grown.move is not None
+    assert grown.move.weight.grad is not None
+    assert grown.move.weight.grad.abs().max() > 0
 
 
 def test_a_caption_counts_where_there_is_one() -> None:

@@ -240,9 +240,10 @@ def test_joined_networks_of_two_sizes_are_one_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quickly")
-def test_a_renderer_shows_any_number_of_ages(tmp_path: Path) -> None:
+@pytest.mark.parametrize("warp", [0.0, 0.2])
+def test_a_renderer_shows_any_number_of_ages(warp: float, tmp_path: Path) -> None:
     torch.manual_seed(2)
-    settings = AgeTransformerSettings(size=32, width=8, blocks=1, anchors=[10, 50], mirror=True, strength=3)
+    settings = AgeTransformerSettings(size=32, width=8, blocks=1, anchors=[10, 50], mirror=True, strength=3, warp=warp)
     renderer = AgeTransformer(settings, CHIP)
     for parameter in renderer.parameters():
         parameter.data += 0.05 * torch.randn(parameter.shape)

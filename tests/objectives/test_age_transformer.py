@@ -15,13 +15,13 @@ from pydantic import ValidationError
 
 from mien.errors import MienError
 from mien.faces import Crop, FaceBatch
-from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
+from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings, with_warp
 from mien.models.captioners import label_caption
 from mien.models.checkpoint import save_estimator
 from mien.models.estimator import ModelSettings, build_estimator
 from mien.models.language import HashedLanguage, age_texts, read_captions, without_age
 from mien.objectives.adversarial import AdaptiveAugment, gradient_penalty
-from mien.objectives.age_transformer import DISCRIMINATOR, GENERATOR, AgeTransformerObjective, CollapseError
+from mien.objectives.age_transformer import DISCRIMINATOR, GENERATOR, AgeTransformerObjective, CollapseError, variation
 from mien.objectives.ageing import SPREAD, TEXT, collapse, slope
 from mien.objectives.ageing_settings import AgeTransformerObjectiveSettings
 from mien.objectives.coding import AGE
@@ -105,6 +105,21 @@ def test_each_term_can_be_left_out_and_changes_no_other(guide: str, resnet_weigh
         AgeTransformerObjectiveSettings(identity=1.0)
     with pytest.raises(MienError, match="mobilefacenet judges identity"):
         IdentityGuide("mobilefacenet")
+
+
+def test_rough_flows_are_not_smooth() -> None:
+    still = torch.zeros(2, 3, 2, 8, 8)
+    bent = still.clone()
+    bent[1, :, 0, :, 4:] = 0.25  # in all rows one step of a quarter, of seven
+    torch.testing.assert_close(variation(bent), torch.tensor([0.0, 0.25 / 2 / 7]))
+    batch = faces()
+    made = objective(batch, smooth=1.0)
+    plain = losses(made, GENERATOR, batch)["smooth"]
+    made.network = with_warp(made.network, 0.2)
+    assert losses(made, GENERATOR, batch)["smooth"] == pytest.approx(plain, rel=1e-5)
+    assert made.network.move is not None
+    torch.nn.init.normal_(made.network.move.weight, std=0.5)
+    assert losses(made, GENERATOR, batch)["smooth"] > plain + 0.1
 
 
 def test_neither_player_moves_the_other_and_guides_stay(guide: str) -> None:

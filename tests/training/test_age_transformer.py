@@ -86,6 +86,13 @@ def test_a_run_may_start_from_another_renderer(drawn: Path, tmp_path: Path) -> N
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), first.parameters(), strict=True))
     assert network.card == {"terms": "for research"}
     assert network.settings.strength == 1
+    # One that moves no pixels may learn to; what one has learnt of it is not dropped unasked.
+    moving, _, _ = assemble(recipe(drawn, *start, "age_transformer.warp=0.1"), Manifest.open(drawn), Accelerator())
+    assert moving.move is not None
+    assert torch.equal(moving.stem[1].weight, first.stem[1].weight)
+    save_age_transformer(tmp_path / "moving", moving)
+    with pytest.raises(MienError, match=r"moving: it was built otherwise; give this run age_transformer\.warp=0\.1$"):
+        assemble(recipe(drawn, f"model.init={tmp_path / 'moving'}", start[1]), Manifest.open(drawn), Accelerator())
     with pytest.raises(MienError, match=r"first: it was built otherwise; give this run age_transformer\.width=8$"):
         assemble(recipe(drawn, *start, "age_transformer.width=16"), Manifest.open(drawn), Accelerator())
     torch.manual_seed(7)

@@ -3,7 +3,9 @@
 A shared encoder sees the picture. Each age asked for is a query that attends to what it saw, as a colour does in
 DDColor (Kang et al., 2023, https://arxiv.org/abs/2212.11613), and becomes a code. The codes modulate a light decoder,
 all ages in the batch dimension, whose output is what changes and where: y = x + mask * change, so that what is not age
-stays.
+stays. With `warp` it also says where to the picture's own pixels move, as faces grow: y = x(place + flow) + mask *
+change, so that what moves stays as sharp as it is (a spatial transformer: Jaderberg et al., 2015,
+https://arxiv.org/abs/1506.02025).
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from torch import Tensor, nn
 from mien.errors import MienError
 from mien.faces import MAX_AGE, MIN_AGE, Crop
 from mien.models.beta_vae import MIDDLE, UNIT
-from mien.models.modulated import Modulated
-from mien.models.renderer import STRONGEST, as_float, check_ages, laid_over, resized, toned
+from mien.models.modulated import Stage
+from mien.models.renderer import STRONGEST, Change, as_float, check_ages, laid_over, resized, toned
 from mien.models.residual import GROUPS, Block
 
 #: Ages that a renderer shows unless told otherwise.
@@ -60,6 +62,12 @@ class AgeTransformerSettings(BaseModel):
         "depends on what else is asked for; nothing",
     )
     text: int = Field(default=0, ge=0, description="length of a text token; 0: the network reads no text")
+    warp: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="how far the picture's own pixels may move beside the change, in shares of its side; 0: not at all",
+    )
     mirror: bool = Field(
         default=False,
         description="show the mean change of a face and its mirror image: both halves age alike, in twice the time",
@@ -98,12 +106,12 @@ class Seen(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """Faces at ages: the inputs (B, 3, S, S) and pictures (B, A, 3, S, S) in [0, 1], what was added to the input
-    (B, A, 3, S, S), where (B, A, 1, S, S) in [0, 1], and the age that the inputs look, (B,) years; all float32."""
+    """Faces at ages: the inputs (B, 3, S, S) and pictures (B, A, 3, S, S) in [0, 1], what became of the inputs, where
+    colours changed (B, A, 1, S, S) in [0, 1], and the age that the inputs look, (B,) years; all float32."""
 
     inputs: Tensor
     pictures: Tensor
-    changes: Tensor
+    change: Change
     masks: Tensor
     own_age: Tensor
 
@@ -159,6 +167,10 @@ class AgeTransformer(nn.Module):
         with torch.no_grad():
             last.weight.mul_(0.1)
             nn.init.zeros_(last.get_parameter("bias"))
+        self.move = nn.Conv2d(narrow[0], 2, 3, padding=1) if settings.warp else None
+        if self.move is not None:  # at first nothing moves
+            nn.init.zeros_(self.move.weight)
+            nn.init.zeros_(self.move.get_parameter("bias"))
         self.to(memory_format=torch.channels_last)
 
     @property
@@ -230,13 +242,16 @@ class AgeTransformer(nn.Module):
         for stage, skip in zip(reversed(self.decoder), reversed(seen.maps), strict=True):
             x = stage(x, skip, flat, count)
         assert x is not None
-        painted = self.paint(F.silu(x)).float().unflatten(0, (faces, count))
+        found = F.silu(x)
+        painted = self.paint(found).float().unflatten(0, (faces, count))
         masks = painted[:, :, 3:].sigmoid()
-        changes = toned(masks * painted[:, :, :3].tanh(), self.settings.colour)
-        if self.settings.beyond < 1:
-            changes = changes * self._fade(changes)
-        changes = self.settings.strength * changes
-        return Rendered(seen.pictures, cut(seen.pictures[:, None] + changes), changes, masks, seen.own_age)
+        colours, flows = toned(masks * painted[:, :, :3].tanh(), self.settings.colour), None
+        if self.move is not None:
+            flows = self.settings.warp * self.move(found).float().tanh()
+            flows = F.interpolate(flows, scale_factor=2.0, mode="bilinear").unflatten(0, (faces, count))
+        shown = self.settings.strength * (self._fade(colours) if self.settings.beyond < 1 else 1.0)
+        change = Change(shown * colours, None if flows is None else shown * flows)
+        return Rendered(seen.pictures, cut(laid_over(seen.pictures, change)), change, masks, seen.own_age)
 
     def forward(
         self,
@@ -257,13 +272,15 @@ class AgeTransformer(nn.Module):
         source_ages: Tensor | None = None,
         uncertainties: Tensor | None = None,
         text: Tensor | None = None,
-    ) -> Tensor:
-        """What is added to the pictures to show them at `ages`, (B, A, 3, S, S) at working size: the changes that
-        `forward` gives, with `mirror` the mean of a face's and its mirror image's."""
-        changes = self(images, ages, source_ages, uncertainties, text).changes
-        if self.settings.mirror:
-            changes = (changes + self(images.flip(-1), ages, source_ages, uncertainties, text).changes.flip(-1)) / 2
-        return changes
+    ) -> Change:
+        """What is done to the pictures to show them at `ages`, at working size: the change that `forward` makes, with
+        `mirror` the mean of a face's and its mirror image's."""
+        change = self(images, ages, source_ages, uncertainties, text).change
+        if not self.settings.mirror:
+            return change
+        other = self(images.flip(-1), ages, source_ages, uncertainties, text).change.flipped()
+        moved = None if change.flows is None or other.flows is None else (change.flows + other.flows) / 2
+        return Change((change.colours + other.colours) / 2, moved)
 
     def _fade(self, like: Tensor) -> Tensor:
         """How much of the change is shown where, (S, S): all of it on the face, `beyond` of it well beyond."""
@@ -282,10 +299,19 @@ class AgeTransformer(nn.Module):
         uncertainties: Tensor | None = None,
         text: Tensor | None = None,
     ) -> Tensor:
-        """See `Renderer.render`. The change is made at the working size and added to the pictures at their own."""
+        """See `Renderer.render`. The change is made at the working size and laid over the pictures at their own."""
         check_ages(ages, len(images))
-        changes = self.shown(images, ages.float(), source_ages, uncertainties, text)
-        return laid_over(as_float(images), changes).clamp(0, 1)
+        return laid_over(as_float(images), self.shown(images, ages.float(), source_ages, uncertainties, text)).clamp(
+            0, 1
+        )
+
+
+def with_warp(network: AgeTransformer, warp: float) -> AgeTransformer:
+    """A network that moved no pixels, now one that may learn to: until then it renders as before."""
+    grown = AgeTransformer(network.settings.model_copy(update={"warp": warp}), network.crop)
+    grown.load_state_dict(grown.state_dict() | network.state_dict())
+    grown.name, grown.ages, grown.card = network.name, network.ages, network.card
+    return grown
 
 
 class QueryBlock(nn.Module):
@@ -326,32 +352,6 @@ class Attention(nn.Module):
         found = F.scaled_dot_product_attention(queries, keys, values, mask)
         result: Tensor = self.out(found.transpose(1, 2).flatten(2))
         return result
-
-
-class Stage(nn.Module):
-    """One scale of the decoder: the coarser map twice as large, the face's own map as far as the age lets it in, and
-    two modulated convolutions."""
-
-    def __init__(self, coarse: int, fine: int, code: int) -> None:
-        super().__init__()
-        self.shrink = Modulated(coarse, fine, code)
-        self.gate = nn.Linear(code, fine)
-        nn.init.zeros_(self.gate.weight)
-        nn.init.constant_(self.gate.bias, 2.0)
-        self.convs = nn.ModuleList([Modulated(fine, fine, code), Modulated(fine, fine, code)])
-
-    def forward(self, x: Tensor | None, skip: Tensor, code: Tensor, ages: int) -> Tensor:
-        """`x` (B * ages, coarse, h, w), None at the coarsest scale; `skip` (B, fine, H, W), the same for all ages;
-        `code` (B * ages, D)."""
-        gate = self.gate(code).sigmoid().unflatten(0, (-1, ages))[..., None, None]
-        let_in = (skip[:, None] * gate).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        if x is None:
-            x = let_in
-        else:
-            x = F.interpolate(self.shrink(x, code), scale_factor=2.0, mode="nearest") + let_in
-        for conv in self.convs:
-            x = conv(x, code)
-        return x
 
 
 def cut(pictures: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from mien.files import to_json, whole
 from mien.models.age_transformer import AgeTransformer
 from mien.models.checkpoint import kind_of, load_estimator, load_renderer
 from mien.models.estimator import Estimator, weights_hash
-from mien.models.renderer import as_float, renderer_hash
+from mien.models.renderer import as_float, laid_over, renderer_hash
 from mien.tasks.age import AgeTask
 from mien.tasks.base import Task
 from mien.tasks.categorical import CategoricalTask
@@ -185,7 +185,7 @@ class RendererGraph(Graph):
 
     def forward(self, images: Tensor, ages: Tensor) -> tuple[Tensor, ...]:
         # At the working size that is what `render` gives.
-        return ((as_float(images)[:, None] + self.renderer.shown(images, ages)).clamp(0, 1),)
+        return (laid_over(as_float(images), self.renderer.shown(images, ages)).clamp(0, 1),)
 
     def sample(self, faces: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         # Another number of ages than of faces, lest one be taken for the other.

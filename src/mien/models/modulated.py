@@ -33,3 +33,29 @@ class Modulated(nn.Module):
         y = self.conv(x * scale[..., None, None].to(x.dtype))
         y = y * norm[..., None, None].to(y.dtype) + self.bias[:, None, None].to(y.dtype)
         return F.silu(y) * GAIN
+
+
+class Stage(nn.Module):
+    """One scale of the decoder: the coarser map twice as large, the face's own map as far as the age lets it in, and
+    two modulated convolutions."""
+
+    def __init__(self, coarse: int, fine: int, code: int) -> None:
+        super().__init__()
+        self.shrink = Modulated(coarse, fine, code)
+        self.gate = nn.Linear(code, fine)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.constant_(self.gate.bias, 2.0)
+        self.convs = nn.ModuleList([Modulated(fine, fine, code), Modulated(fine, fine, code)])
+
+    def forward(self, x: Tensor | None, skip: Tensor, code: Tensor, ages: int) -> Tensor:
+        """`x` (B * ages, coarse, h, w), None at the coarsest scale; `skip` (B, fine, H, W), the same for all ages;
+        `code` (B * ages, D)."""
+        gate = self.gate(code).sigmoid().unflatten(0, (-1, ages))[..., None, None]
+        let_in = (skip[:, None] * gate).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        if x is None:
+            x = let_in
+        else:
+            x = F.interpolate(self.shrink(x, code), scale_factor=2.0, mode="nearest") + let_in
+        for conv in self.convs:
+            x = conv(x, code)
+        return x

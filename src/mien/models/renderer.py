@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +44,20 @@ class Renderer(Protocol):
 
 
 AnyRenderer = TypeVar("AnyRenderer", bound=Renderer)
+
+
+class Change(NamedTuple):
+    """What is done to faces to show them at A ages: `colours` (B, A, 3, S, S) are added, after each pixel was fetched
+    from `flows` (B, A, 2, S, S) away, x and y in shares of the side; None: where it was."""
+
+    colours: Tensor
+    flows: Tensor | None = None
+
+    def flipped(self) -> Change:
+        """The same for the mirror images."""
+        if self.flows is None:
+            return Change(self.colours.flip(-1))
+        return Change(self.colours.flip(-1), self.flows.flip(-1) * self.flows.new_tensor([-1.0, 1.0])[:, None, None])
 
 
 def renderer_hash(renderer: Renderer) -> str:
@@ -115,11 +129,29 @@ def resized(images: Tensor, side: int) -> Tensor:
     return F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
-def laid_over(images: Tensor, changes: Tensor) -> Tensor:
-    """Float pictures (B, 3, H, W) at each of A ages, (B, A, 3, H, W), by changes (B, A, 3, S, S) of another size, say,
+def laid_over(images: Tensor, change: Change) -> Tensor:
+    """Float pictures (B, 3, H, W) at each of A ages, (B, A, 3, H, W), by a change that was made at another size, say,
     before any value beyond [0, 1] is cut off."""
-    height, width = images.shape[-2:]
-    if (height, width) != changes.shape[-2:]:
-        flat = F.interpolate(changes.flatten(0, 1), (height, width), mode="bilinear", antialias=True)
-        changes = flat.unflatten(0, changes.shape[:2])
-    return images[:, None] + changes
+    colours, flows = (None if part is None else _enlarged(part, images) for part in change)
+    assert colours is not None
+    return (images[:, None] if flows is None else moved(images, flows)) + colours
+
+
+def moved(images: Tensor, flows: Tensor) -> Tensor:
+    """Float pictures (B, 3, H, W) whose pixels are fetched from `flows` (B, A, 2, H, W) away, x and y in shares of the
+    sides: (B, A, 3, H, W). Beyond an edge the edge goes on."""
+    count, (height, width) = flows.shape[1], images.shape[-2:]
+    x = (torch.arange(width, dtype=flows.dtype, device=images.device) * 2 + 1) / width - 1
+    y = (torch.arange(height, dtype=flows.dtype, device=images.device) * 2 + 1) / height - 1
+    at = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], dim=-1)
+    places = at + 2 * flows.flatten(0, 1).movedim(1, -1)
+    again = images[:, None].expand(-1, count, -1, -1, -1).flatten(0, 1)
+    return F.grid_sample(again, places, padding_mode="border", align_corners=False).unflatten(0, (-1, count))
+
+
+def _enlarged(values: Tensor, images: Tensor) -> Tensor:
+    """Maps (B, A, C, S, S) at the size of the pictures (B, 3, H, W)."""
+    size = images.shape[-2:]
+    if size == values.shape[-2:]:
+        return values
+    return F.interpolate(values.flatten(0, 1), size, mode="bilinear", antialias=True).unflatten(0, values.shape[:2])

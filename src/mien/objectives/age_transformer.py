@@ -246,8 +246,10 @@ class AgeTransformerObjective(Objective):
         if "mask" in wanted:
             terms["mask"] = masks.mean(dim=(1, 2, 3, 4))
         if "smooth" in wanted:
-            across, down = masks.diff(dim=4).abs(), masks.diff(dim=3).abs()
-            terms["smooth"] = across.mean(dim=(1, 2, 3, 4)) + down.mean(dim=(1, 2, 3, 4))
+            terms["smooth"] = variation(masks)
+            if made.change.flows is not None:
+                # In pixels: a fold of one is as bad as a mask that ends within one.
+                terms["smooth"] = terms["smooth"] + variation(made.change.flows * masks.shape[-1])
         return terms
 
     def _judging(self, batch: FaceBatch, step: int) -> dict[str, Tensor]:
@@ -378,6 +380,12 @@ class AgeTransformerObjective(Objective):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.augment.p, self.collapsed = float(state["augment"]), int(state["collapsed"])
         self._made = []
+
+
+def variation(maps: Tensor) -> Tensor:
+    """The total variation of each face's maps (B, A, C, H, W), a mean over pixels, (B,)."""
+    across, down = maps.diff(dim=4).abs(), maps.diff(dim=3).abs()
+    return across.mean(dim=(1, 2, 3, 4)) + down.mean(dim=(1, 2, 3, 4))
 
 
 def _decades(distance: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def as_guided(images: Tensor, made: Rendered, side: int | None) -> tuple[Tensor,
     if side is None or side == small.shape[-1]:
         return small, made.pictures
     large = resized(as_float(images), side)
-    return large, cut(laid_over(large, made.changes))
+    return large, cut(laid_over(large, made.change))
 
 
 class Ageing:

@@ -14,7 +14,7 @@ from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.files import write_json
-from mien.models.age_transformer import SHOWING, AgeTransformer, AgeTransformerSettings
+from mien.models.age_transformer import SHOWING, AgeTransformer, AgeTransformerSettings, with_warp
 from mien.models.checkpoint import load_renderer
 from mien.models.embeddings import caption_tokens
 from mien.models.learnt_language import build_language
@@ -55,7 +55,10 @@ def assemble(
     network.name = recipe.name
     if recipe.model.init:
         init = recipe.model.init
-        start_from(network, load_renderer(init), init, "age_transformer", SHOWING)
+        other = load_renderer(init)
+        if settings.warp and isinstance(other, AgeTransformer) and not other.settings.warp:
+            other = with_warp(other, settings.warp)
+        start_from(network, other, init, "age_transformer", SHOWING)
     labels = labels_of(recipe, training)
     if TEXT in labels:
         _require_words(recipe, labels[TEXT], accelerator.is_main_process)
