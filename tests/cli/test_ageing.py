@@ -57,6 +57,15 @@ def test_an_audit_and_the_same_one_again(model: Path, drawn: Path, tmp_path: Pat
     assert (tmp_path / "tiny" / "answers.npz").stat().st_mtime_ns == stamp
 
 
+def test_a_renderer_is_aimed_beside_itself(model: Path, drawn: Path, tmp_path: Path) -> None:
+    asked = ("--ages", "20,60", "-n", 5, "--bootstraps", 100, "--landmarker", "none", "--device", "cpu")
+    result = run(drawn, "--ageing", model, "--aim", JUDGE, "--against", model, *asked, "-o", tmp_path, "--json")
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert list(told["renderers"])[:2] == [f"tiny, aimed by {JUDGE}", "tiny"]
+    assert told["about"]["notes"][0] == f"{model} was aimed by its judge {JUDGE}: its ages prove nothing; name another"
+
+
 def test_a_judge_that_guided_is_told(tmp_path: Path) -> None:
     judges = Judges(EstimatorJudge(load_estimator(JUDGE)))
     recipe = {"age_transformer": {}, "age_transformer_objective": {"guide_model": JUDGE, "age": 1.0}}

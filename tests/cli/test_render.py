@@ -68,6 +68,20 @@ def test_ten_ages_of_a_crop_and_the_same_bytes_again(
         assert path.read_bytes() == (Path("again/part-000000") / path.name).read_bytes()
 
 
+def test_an_aimed_renderer_says_so_and_is_another_job(model: Path, crop: Path, tmp_path: Path) -> None:
+    asked = (crop, "--model", model, "--crops", "--device", "cpu", "--ages", "20,70", "-o", tmp_path / "out")
+    result = run(*asked, "--aim", "face-mobile", "--strength", 2, "--json")
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert told["model"] == "tiny, aimed by face-mobile"
+    picture = tmp_path / "out" / told["renders"][0]["picture"]
+    assert "tiny, aimed by face-mobile" in Image.open(picture).text["Description"]  # type: ignore[attr-defined]
+    again = run(*asked)
+    assert again.exit_code == 2
+    assert "another" in again.stderr
+    assert "unknown model 'nobody'" in run(*asked, "--aim", "nobody").stderr
+
+
 def test_json_tells_each_render(model: Path, crop: Path, tmp_path: Path) -> None:
     more = ("--ages", "20,40", "--grid", "--gif", "--device", "cpu")
     result = run(crop.parent, "-m", model, "--crops", *more, "-o", tmp_path / "out", "--json")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mien.data.manifest import Manifest
     from mien.evaluation.ageing.judges import Judges
+    from mien.models.estimator import Estimator
 
 #: Faces judged unless told otherwise.
 SAMPLE = 300
@@ -23,6 +24,7 @@ def audit_renderers(
     split: str,
     out: Path,
     *,
+    aim: str | None,
     judge: str | None,
     identity: str | None,
     pairs: Path | None,
@@ -38,7 +40,7 @@ def audit_renderers(
     device: str,
     show: bool,
 ) -> dict[str, Any]:
-    """Load everything by name, audit, and give the figures; see `evaluation.ageing.audit`."""
+    """Load everything by name, audit, and give the figures; see `evaluation.ageing.audit`. `aim` is the first's."""
     from mien.data.manifest import Manifest
     from mien.evaluation.ageing.audit import audit_ageing
     from mien.evaluation.ageing.judges import EstimatorJudge, IdentityJudge, Judges, PointsJudge, load_judge
@@ -46,10 +48,11 @@ def audit_renderers(
     from mien.evaluation.locate import build_locator
     from mien.jobs.predict import usable
     from mien.jobs.render import ages_from
+    from mien.models.checkpoint import load_estimator
 
     where = usable(device)
     asked, more = ages_from(ages), ages_from(also) if also else []
-    shown = [open_shown(model, told, where) for model in models]
+    shown = [open_shown(model, told, where, aim if place == 0 else None) for place, model in enumerate(models)]
     locator = build_locator(landmarker, where)
     judges = Judges(
         load_judge(judge, where),
@@ -78,7 +81,10 @@ def audit_renderers(
         side=max([112, *sides]),
         far=far,
         resamples=bootstraps,
-        remarks=[line for model in models for line in remarks(model, judges)],
+        remarks=[
+            *([] if aim is None else _taught(models[0], "aimed", load_estimator(aim), judges)),
+            *(line for model in models for line in remarks(model, judges)),
+        ],
         device=where,
         show=show,
     )
@@ -103,10 +109,9 @@ def guard_judge(model: str, judges: Judges) -> None:
 def remarks(model: str, judges: Judges) -> list[str]:
     """What a reader must know of who taught `model`: no network may judge what it guided."""
     from mien.errors import MienError
-    from mien.evaluation.ageing.judges import EstimatorJudge, IdentityJudge
+    from mien.evaluation.ageing.judges import IdentityJudge
     from mien.evaluation.ageing.shown import is_renders
     from mien.models.checkpoint import load_estimator
-    from mien.models.estimator import weights_hash
     from mien.training.recipe import load_recipe
     from mien.training.run import CONFIG
 
@@ -129,12 +134,7 @@ def remarks(model: str, judges: Judges) -> list[str]:
             except MienError:
                 found.append(f"{model} was guided by {guide}, which is not there: see that it is not the judge")
                 continue
-            if weights_hash(other) in judges.age.hashes:
-                found.append(f"{model} was guided by its judge {judges.age.name}: its ages prove nothing; name another")
-            elif isinstance(judges.age, EstimatorJudge) and (
-                set(other.backbone_names) & set(judges.age.estimator.backbone_names)
-            ):
-                found.append(f"{model} was guided by a network of the judge's architecture, with other weights")
+            found += _taught(model, "guided", other, judges)
         person = taught.get("identity_model") if taught.get("identity") else None
         with suppress(MienError):  # a guide that is gone cannot be compared
             if person and judges.identity is not None and IdentityJudge(person).hash == judges.identity.hash:
@@ -142,6 +142,20 @@ def remarks(model: str, judges: Judges) -> list[str]:
         if taught.get("perceptual") and taught.get("perceptual_backbone") == "mobilefacenet" and judges.identity:
             found.append(f"{model} learnt by a perceptual term of MobileFaceNet: its identity is judged too well")
     return found
+
+
+def _taught(model: str, how: str, other: Estimator, judges: Judges) -> list[str]:
+    """What is to be said of the judge of age where `other` guided or aimed `model`."""
+    from mien.evaluation.ageing.judges import EstimatorJudge
+    from mien.models.estimator import weights_hash
+
+    if weights_hash(other) in judges.age.hashes:
+        return [f"{model} was {how} by its judge {judges.age.name}: its ages prove nothing; name another"]
+    if isinstance(judges.age, EstimatorJudge) and (
+        set(other.backbone_names) & set(judges.age.estimator.backbone_names)
+    ):
+        return [f"{model} was {how} by a network of the judge's architecture, with other weights"]
+    return []
 
 
 def print_ageing(metrics: dict[str, Any]) -> None:

@@ -58,6 +58,12 @@ def audit(
     against: Annotated[
         list[str] | None, typer.Option(help="Ageing: another renderer in the same tables; may be given again.")
     ] = None,
+    aim: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Ageing: aim the renderer by this estimator of ages, as `mien render` does."
+        ),
+    ] = None,
     judge: Annotated[
         str | None, typer.Option(help="Ageing: who judges ages: a run, a shipped model, a YAML list of experts.")
     ] = None,
@@ -126,6 +132,7 @@ def audit(
             [ageing, *(against or [])],
             split,
             out,
+            aim=aim,
             judge=judge,
             identity=identity,
             pairs=pairs,
@@ -152,6 +159,7 @@ def audit(
     _refuse(
         "--ageing",
         against=(against or None, None),
+        aim=(aim, None),
         judge=(judge, None),
         identity=(identity, None),
         pairs=(pairs, None),

@@ -27,6 +27,13 @@ def render(
             help="How much of the change is shown: 0.5 half of it, 1.5 older and younger, and less the person."
         ),
     ] = None,
+    aim: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="An estimator of ages, such as face-mobile: faces change as far as it takes to look their ages to it.",
+        ),
+    ] = None,
     grid: Annotated[bool, typer.Option("--grid", help="Write grid.png: the strips of the first 24 faces.")] = False,
     gif: Annotated[bool, typer.Option("--gif", help="Write a moving picture of each face too.")] = False,
     paste: Annotated[
@@ -69,8 +76,9 @@ def render(
     from mien.jobs.predict import usable
     from mien.jobs.render import ages_from, rendering, write_grid
     from mien.jobs.workers import choose_engine
-    from mien.models.checkpoint import load_renderer
-    from mien.models.renderer import with_strength
+    from mien.models.aimed import Aimed
+    from mien.models.checkpoint import load_estimator, load_renderer
+    from mien.models.renderer import Renderer, with_strength
 
     who = choose_engine(engine, workers, patience, address)
     if output is None:
@@ -78,9 +86,11 @@ def render(
     items = expand(inputs, [output])
     asked = ages_from(ages)
     where = usable(device)
-    renderer = load_renderer(model, where)
+    renderer: Renderer = load_renderer(model, where)
     if strength is not None:
         renderer = with_strength(renderer, strength)
+    if aim is not None:
+        renderer = Aimed(renderer, load_estimator(aim, where))
     question = rendering(
         renderer,
         items,

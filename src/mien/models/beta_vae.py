@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mien.errors import unknown
 from mien.faces import VOCABULARIES, Crop
-from mien.models.renderer import STRONGEST, as_float, check_ages, resized, toned
+from mien.models.renderer import STRONGEST, Change, as_float, check_ages, enlarged, laid_over, resized, toned
 from mien.models.residual import GROUPS, Block
 
 #: The age whose code is 0, and the years in one unit of the code: ages 0 to 100 are -2 to 2.
@@ -291,16 +291,14 @@ class BetaVae(nn.Module):
         ones, at the age asked for and at its own: what the code does not hold stays, the person above all.
         """
         check_ages(ages, len(images))
-        posterior = self.encode(images, source_ages, attributes)
-        z_age, z_id = posterior.age[0], posterior.identity[0]
-        if source_ages is not None:
-            guess, z_age = (
-                z_age,
-                torch.where(source_ages.isnan()[:, None], z_age, self.age_code(source_ages.nan_to_num())),
-            )
-            if self.usual is not None:  # the same features, beside what is usual at the age that is told
-                z_id = self.usual.differing(self.usual.features(z_id, guess), z_age)
-        return self.render_codes(images, z_age, self.age_code(ages), z_id, z_id, attributes, residual=residual)
+        codes = self._moved(images, ages, source_ages, attributes)
+        return self.render_codes(images, *codes, attributes, residual=residual)
+
+    def shown(
+        self, images: Tensor, ages: Tensor, source_ages: Tensor | None = None, attributes: Tensor | None = None
+    ) -> Change:
+        """What is added to the pictures to show them at `ages`, at working size: the difference of two decoded ones."""
+        return Change(self._decoded(*self._moved(images, ages, source_ages, attributes), attributes, True))
 
     def render_codes(
         self,
@@ -317,24 +315,49 @@ class BetaVae(nn.Module):
 
         `own_age` (B, age_dims) and `own_id` (B, id_dims) are the code of the pictures as they are.
         """
+        residual = self.settings.residual if residual is None else residual
+        made = self._decoded(own_age, z_ages, own_id, z_ids, attributes, residual)
+        given = as_float(images)
+        return (laid_over(given, Change(made)) if residual else enlarged(made, given)).clamp(0, 1)
+
+    def _moved(
+        self, images: Tensor, ages: Tensor, source_ages: Tensor | None, attributes: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The codes of pictures as they are and at `ages`, as `render_codes` takes them."""
+        posterior = self.encode(images, source_ages, attributes)
+        z_age, z_id = posterior.age[0], posterior.identity[0]
+        if source_ages is not None:
+            guess, z_age = (
+                z_age,
+                torch.where(source_ages.isnan()[:, None], z_age, self.age_code(source_ages.nan_to_num())),
+            )
+            if self.usual is not None:  # the same features, beside what is usual at the age that is told
+                z_id = self.usual.differing(self.usual.features(z_id, guess), z_age)
+        return z_age, self.age_code(ages), z_id, z_id
+
+    def _decoded(
+        self,
+        own_age: Tensor,
+        z_ages: Tensor,
+        own_id: Tensor,
+        z_ids: Tensor,
+        attributes: Tensor | None,
+        residual: bool,
+    ) -> Tensor:
+        """Pictures of codes at working size (B, A, 3, S, S); with `residual` what they have more than the own code's,
+        as strongly as it is shown."""
         count, steps = z_ages.shape[:2]
         z_ids = z_ids[:, None].expand(-1, steps, -1) if z_ids.ndim == 2 else z_ids
         codes = torch.cat([z_ages, z_ids], dim=2)
-        residual = self.settings.residual if residual is None else residual
         if residual:
             codes = torch.cat([torch.cat([own_age, own_id], dim=1)[:, None], codes], dim=1)
         known = None if attributes is None else attributes.repeat_interleave(codes.shape[1], dim=0)
-        pictures = self.decode(codes.flatten(0, 1), known)
+        pictures = self.decode(codes.flatten(0, 1), known).unflatten(0, (count, -1))
         if residual:
-            pictures = pictures.unflatten(0, (count, steps + 1))
-            pictures = (pictures[:, 1:] - pictures[:, :1]).flatten(0, 1)
+            pictures = pictures[:, 1:] - pictures[:, :1]
             if not self.training:
                 pictures = self.settings.strength * toned(pictures, self.settings.colour)
-        height, width = images.shape[-2:]
-        if (height, width) != pictures.shape[-2:]:
-            pictures = F.interpolate(pictures, (height, width), mode="bilinear", antialias=True)
-        pictures = pictures.unflatten(0, (count, steps))
-        return (as_float(images)[:, None] + pictures if residual else pictures).clamp(0, 1)
+        return pictures
 
     def codes_of(self, columns: Mapping[str, np.ndarray]) -> Tensor | None:
         """The attributes that the decoder is told, (N, K) int64, from a manifest's columns; None: it is told none."""

@@ -43,6 +43,14 @@ class Renderer(Protocol):
         ...
 
 
+class Changing(Renderer, Protocol):
+    """A renderer that changes the picture it is given; see `strength_of`."""
+
+    def shown(self, images: Tensor, ages: Tensor, source_ages: Tensor | None = None) -> Change:
+        """What is done to the pictures to show them at `ages`, as `render` takes them, at working size."""
+        ...
+
+
 AnyRenderer = TypeVar("AnyRenderer", bound=Renderer)
 
 
@@ -52,6 +60,11 @@ class Change(NamedTuple):
 
     colours: Tensor
     flows: Tensor | None = None
+
+    def times(self, share: Tensor | float) -> Change:
+        """So much of it, a number for all or (B, A)."""
+        many = share[..., None, None, None] if isinstance(share, Tensor) else share
+        return Change(self.colours * many, None if self.flows is None else self.flows * many)
 
     def flipped(self) -> Change:
         """The same for the mirror images."""
@@ -132,7 +145,7 @@ def resized(images: Tensor, side: int) -> Tensor:
 def laid_over(images: Tensor, change: Change) -> Tensor:
     """Float pictures (B, 3, H, W) at each of A ages, (B, A, 3, H, W), by a change that was made at another size, say,
     before any value beyond [0, 1] is cut off."""
-    colours, flows = (None if part is None else _enlarged(part, images) for part in change)
+    colours, flows = (None if part is None else enlarged(part, images) for part in change)
     assert colours is not None
     return (images[:, None] if flows is None else moved(images, flows)) + colours
 
@@ -149,7 +162,7 @@ def moved(images: Tensor, flows: Tensor) -> Tensor:
     return F.grid_sample(again, places, padding_mode="border", align_corners=False).unflatten(0, (-1, count))
 
 
-def _enlarged(values: Tensor, images: Tensor) -> Tensor:
+def enlarged(values: Tensor, images: Tensor) -> Tensor:
     """Maps (B, A, C, S, S) at the size of the pictures (B, 3, H, W)."""
     size = images.shape[-2:]
     if size == values.shape[-2:]:

@@ -179,13 +179,23 @@ def is_renders(path: str | Path) -> bool:
     return (place / FILE).is_file() or (place.name == FILE and place.is_file())
 
 
-def open_shown(what: str, told: bool = False, device: str = "cpu") -> Live | Stored:
-    """A renderer (a run, a checkpoint, a shipped one), or the folder of renders `what`."""
-    if is_renders(what):
-        return Stored(what)
-    from mien.models.checkpoint import load_renderer
+def open_shown(what: str, told: bool = False, device: str = "cpu", aim: str | None = None) -> Live | Stored:
+    """A renderer (a run, a checkpoint, a shipped one), or the folder of renders `what`; `aim` names an estimator of
+    ages by which the renderer is `Aimed`.
 
-    renderer = load_renderer(what, device)
+    Raises:
+        MienError: there is no such renderer or estimator, or it cannot be aimed.
+    """
+    if is_renders(what):
+        if aim is not None:
+            raise MienError(f"{what}: renders that are there cannot be aimed; name a renderer, or leave --aim out")
+        return Stored(what)
+    from mien.models.aimed import Aimed
+    from mien.models.checkpoint import load_estimator, load_renderer
+
+    renderer: Renderer = load_renderer(what, device)
+    if aim is not None:
+        renderer = Aimed(renderer, load_estimator(aim, device))
     return Live(renderer, type(renderer).__name__, told, device)
 
 
