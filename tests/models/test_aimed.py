@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mien.errors import MienError
 from mien.faces import Crop
-from mien.models.aimed import PRICE, SHOWN, TRIED, Aimed, best_shares
+from mien.models.aimed import ENOUGH, PRICE, SHOWN, TRIED, Aimed, best_shares
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.renderer import Change, laid_over, renderer_hash
 from mien.models.trivial import Copy
@@ -63,19 +63,22 @@ def aimed(rate: float, strength: float = 1.0) -> Aimed:
 
 def test_faces_change_as_far_as_it_takes_to_look_their_age() -> None:
     faces = torch.full((2, 3, 16, 16), 76, dtype=torch.uint8)  # .298 of white: 29.8 years, or half as much again
+    given = 76 / 255
     ages = torch.tensor([[30.0, 50.0, 70.0], [45.0, 40.0, 60.0]])
-    # Halfway between two shares that can be shown is as far as it can be off.
-    step = (SHOWN[1] - SHOWN[0]) / 2
     for rate, strength in ((1.0, 1.0), (1.5, 1.0), (1.0, 0.6), (1.0, 1.3)):
         made = aimed(rate, strength).render(faces, ages)
         assert made.shape == (2, 3, 3, 16, 16)
         white = (ages - 30) / 100 * strength  # what the whole change adds
-        wanted = ages / rate / 100 - 76 / 255
-        share = (wanted / white.clamp_min(1e-9)).clamp(TRIED[0], TRIED[-1])
-        worth = 100 * rate * white > PRICE  # what brings less a share than it costs is left out
-        share = torch.where(worth, share, TRIED[0])
-        found = (made[:, :, 0, 0, 0] - 76 / 255).float()
-        assert ((found - share * white).abs() <= step * white + 1e-3).all(), (rate, strength)
+        found = made[:, :, 0, 0, 0] - given
+        off = ages - 100 * rate * made[:, :, 0, 0, 0]
+        least = found.abs() < 1e-6
+        most = ((found - TRIED[-1] * white).abs() < 1e-6) & ~least
+        step = 100 * rate * white * (SHOWN[1] - SHOWN[0]) + 1e-3  # years between two shares
+        # It stops short of the age by what is enough, unless it need not begin or cannot go on.
+        assert (least | most | ((off >= ENOUGH - step) & (off <= ENOUGH + step))).all(), (rate, strength)
+        assert (off[least] <= ENOUGH + 1e-3).all()
+        assert (off[most] >= ENOUGH - step[most]).all()
+    assert aimed(1.5).render(faces, ages[:, :1])[1, 0, 0, 0, 0] == pytest.approx(given)  # it looks 45 as it is
     assert aimed(1.0).name == "greyer, aimed by reader"
     assert aimed(1.0).card == {"terms": "none"}
     assert len({renderer_hash(one) for one in (aimed(1.0), aimed(1.5), aimed(1.0, 0.6))}) == 3
@@ -84,8 +87,8 @@ def test_faces_change_as_far_as_it_takes_to_look_their_age() -> None:
 @given(st.lists(st.floats(0, 100), min_size=len(TRIED), max_size=len(TRIED)), st.floats(0, 100))
 def test_no_other_share_is_nearer_for_its_price(judged: list[float], asked: float) -> None:
     found = float(best_shares(np.array(judged)[:, None], np.array([asked]))[0])
-    cost = [abs(np.interp(share, TRIED, judged) - asked) + PRICE * share for share in SHOWN]
-    assert abs(np.interp(found, TRIED, judged) - asked) + PRICE * found == pytest.approx(min(cost))
+    cost = [max(abs(np.interp(share, TRIED, judged) - asked) - ENOUGH, 0) + PRICE * share for share in SHOWN]
+    assert cost[int(np.abs(SHOWN - found).argmin())] == pytest.approx(min(cost))
 
 
 def test_what_cannot_be_aimed_is_refused() -> None:

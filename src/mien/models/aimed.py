@@ -14,11 +14,13 @@ from mien.models.estimator import Estimator, weights_hash
 from mien.models.renderer import Changing, Renderer, as_float, check_ages, laid_over, resized, strength_of
 
 #: Shares of the change that are tried; what lies between them is interpolated.
-TRIED = (0.4, 0.7, 1.0, 1.35, 1.7, 2.0)
+TRIED = (0.0, 0.4, 0.7, 1.0, 1.3, 1.6, 2.0)
 #: Shares that can be shown.
-SHOWN = np.linspace(TRIED[0], TRIED[-1], 33)
-#: Years that a face has to come nearer to its age for the whole change once more: more of it is less of the person.
-PRICE = 4.0
+SHOWN = np.linspace(TRIED[0], TRIED[-1], 41)
+#: Years off its age that a face may look without changing further: more change is less of the person.
+ENOUGH = 2.0
+#: Years that it has to come nearer, beyond that, for the whole change once more.
+PRICE = 1.0
 
 
 class AimedSettings(BaseModel):
@@ -27,12 +29,13 @@ class AimedSettings(BaseModel):
     renderer: dict[str, Any]
     estimator: str
     tried: tuple[float, ...] = TRIED
+    enough: float = ENOUGH
     price: float = PRICE
 
 
 class Aimed(nn.Module):
-    """The faces of a renderer that changes pictures, each at each age changed as far as an estimator of ages, which
-    sees it, says: as near as it can come to the age asked for, `PRICE` considered.
+    """The faces of a renderer that changes pictures, each at each age changed as little as it takes to look within
+    `ENOUGH` years of it to an estimator of ages; where none does, as near as it comes.
 
     It takes one pass of the renderer, and of the estimator one for each of `TRIED`. The estimator is flattered by what
     it has chosen: another one has to judge.
@@ -87,9 +90,10 @@ class Aimed(nn.Module):
 
 def best_shares(judged: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """For faces that at the shares `TRIED` of their change look `judged` (K, ...) years, the one of `SHOWN` (...) at
-    which they look nearest to `asked` (...) years, `PRICE` considered; years in between are on straight lines."""
+    which they look nearest to `asked` (...) years, `ENOUGH` and `PRICE` considered; in between, years are on straight
+    lines."""
     between = np.stack([np.interp(SHOWN, TRIED, row) for row in np.eye(len(TRIED))])
     looks = np.tensordot(judged.astype(np.float64), between, axes=(0, 0))
-    cost = np.abs(looks - asked[..., None]) + PRICE * SHOWN
+    cost = np.maximum(np.abs(looks - asked[..., None]) - ENOUGH, 0) + PRICE * SHOWN
     best: np.ndarray = SHOWN[cost.argmin(axis=-1)]
     return best
