@@ -301,9 +301,8 @@ class AgeTransformer(nn.Module):
     ) -> Tensor:
         """See `Renderer.render`. The change is made at the working size and laid over the pictures at their own."""
         check_ages(ages, len(images))
-        return laid_over(as_float(images), self.shown(images, ages.float(), source_ages, uncertainties, text)).clamp(
-            0, 1
-        )
+        change = self.shown(images, ages.float(), source_ages, uncertainties, text)
+        return laid_over(as_float(images), change).clamp(0, 1)
 
 
 def with_warp(network: AgeTransformer, warp: float) -> AgeTransformer:

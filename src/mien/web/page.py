@@ -147,7 +147,7 @@ def build_page(service: Service, shipped: Sequence[Mapping[str, Any]]) -> gr.Blo
                         aim = gr.Checkbox(
                             False,
                             label="Aim",
-                            info=f"Change each face as far as it takes to look its age to {by.name}" if by else None,
+                            info=f"Each face looks its age to {by.name}" if by else None,
                             visible=by is not None,
                             scale=1,
                         )
