@@ -1,7 +1,7 @@
 """How near to the truth of drawn faces a renderer comes that is shown it: the same persons at other ages.
 
     mien prepare drawn -n 40000 --size 32 -o drawn
-    python benchmarks/paired.py drawn -o paired [--truths 3] [--steps 10000] [--width 32]
+    python benchmarks/paired.py drawn -o paired [--truths 3] [--steps 10000] [--width 32] [--warp 0.15]
     mien audit drawn --ageing paired --limit 128 --told
 
 No renderer of ours may learn so; this one is the ceiling of those that must not. An AgeTransformer sees each training
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--truths", type=int, default=3)
     parser.add_argument("--steps", type=int, default=10000)
     parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--warp", type=float, default=0.0, help="as age_transformer.warp")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     faces = Manifest.open(given.faces).split("train")
@@ -53,7 +54,8 @@ def main() -> None:
     own = torch.from_numpy(middle_age(faces)).float()
 
     torch.manual_seed(given.seed)
-    network = AgeTransformer(AgeTransformerSettings(size=side, width=given.width), faces.crop)  # type: ignore[arg-type]
+    settings = AgeTransformerSettings(size=side, width=given.width, warp=given.warp)  # type: ignore[arg-type]
+    network = AgeTransformer(settings, faces.crop)
     average = deepcopy(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=given.steps, pct_start=0.05)
