@@ -17,6 +17,8 @@ from mien.models.renderer import Changing, Renderer, as_float, check_ages, laid_
 TRIED = (0.0, 0.4, 0.7, 1.0, 1.3, 1.6, 2.0)
 #: Shares that can be shown.
 SHOWN = np.linspace(TRIED[0], TRIED[-1], 41)
+#: Pictures that the estimator sees at once: somebody may ask for a thousand ages.
+TOGETHER = 64
 #: Years off its age that a face may look without changing further: more change is less of the person.
 ENOUGH = 2.0
 #: Years that it has to come nearer, beyond that, for the whole change once more.
@@ -82,8 +84,9 @@ class Aimed(nn.Module):
         small = resized(given, self.estimator.input_size)
         judged = []
         for share in TRIED:
-            made = laid_over(small, change.times(share)).clamp(0, 1)
-            judged.append(self.estimator.predict(made.flatten(0, 1))["age"].reshape(ages.shape))
+            made = laid_over(small, change.times(share)).clamp(0, 1).flatten(0, 1)
+            looks = [self.estimator.predict(part)["age"] for part in made.split(TOGETHER)]
+            judged.append(np.concatenate(looks).reshape(ages.shape))
         shares = torch.as_tensor(best_shares(np.stack(judged), ages.cpu().numpy()), dtype=torch.float32)
         return laid_over(given, change.times(shares.to(given.device))).clamp(0, 1)
 
