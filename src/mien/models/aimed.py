@@ -13,10 +13,10 @@ from mien.errors import MienError
 from mien.models.estimator import Estimator, weights_hash
 from mien.models.renderer import Changing, Renderer, as_float, check_ages, laid_over, resized, strength_of
 
-#: Shares of the change that are tried; what lies between them is interpolated.
-TRIED = (0.0, 0.4, 0.7, 1.0, 1.3, 1.6, 2.0)
+#: Shares of the change that are tried; what lies between them is interpolated. Much more than all of it is no face.
+TRIED = (0.0, 0.4, 0.7, 0.9, 1.1, 1.4)
 #: Shares that can be shown.
-SHOWN = np.linspace(TRIED[0], TRIED[-1], 41)
+SHOWN = np.linspace(TRIED[0], TRIED[-1], 29)
 #: Pictures that the estimator sees at once: somebody may ask for a thousand ages.
 TOGETHER = 64
 #: Years off its age that a face may look without changing further: more change is less of the person.
