@@ -30,10 +30,9 @@ class Brightness(nn.Module):
         self.crop, self.input_size, self.name, self.card = Crop("chip"), 32, name, CARD
         self.branch = None
         self.settings: dict[str, Any] = {}
-        self.states: dict[str, Any] = {}
 
     def predict(self, images: Tensor) -> dict[str, np.ndarray]:
-        age = 100 * as_float(images).mean(dim=(1, 2, 3)).numpy()
+        age = images.float().mean(dim=(1, 2, 3)).numpy() / 2.55
         columns: dict[str, np.ndarray] = {"age": age, "age_low": age * 0.9, "age_high": age * 1.1}
         for task in ("gender", "race", "expression"):
             first, second, *others = VOCABULARIES[task]

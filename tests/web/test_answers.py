@@ -103,24 +103,6 @@ def test_the_strength_is_the_askers_choice(service: Make, photo: np.ndarray) -> 
     assert np.array_equal(decode(asked.age(photo, [30]).faces[0].pictures[0]), default)  # asked once, not kept
 
 
-def test_faces_are_aimed_where_that_is_asked_and_something_can(service: Make, photo: np.ndarray) -> None:
-    torch.manual_seed(0)
-    network = AgeTransformer(AgeTransformerSettings(size=32, width=8, blocks=1), Crop("chip")).eval()
-    with torch.no_grad():
-        network.paint[0].weight.mul_(20)  # type: ignore[operator, union-attr]
-    network.name = "net"
-    asked = dataclasses.replace(service(BOXES[0]), renderer=network)
-    by = asked.aiming
-    assert by is not None
-    assert (service().aiming, "age" in by.tasks) == (None, True)  # nothing aims a renderer whose change is unknown
-    plain, aimed = asked.age(photo, [40]), asked.age(photo, [40], aim=True)
-    assert (plain.model, aimed.model) == ("net", f"net, aimed by {by.name}")
-    # 40 % bright is 40 years to it as it is.
-    assert np.array_equal(decode(aimed.faces[0].pictures[0]), decode(aimed.faces[0].given))
-    assert not np.array_equal(decode(plain.faces[0].pictures[0]), decode(plain.faces[0].given))
-    assert service(BOXES[0]).age(photo, [40], aim=True).model == "tint"
-
-
 def test_a_crowd_is_rendered_by_its_largest_faces(service: Make) -> None:
     boxes = [(40.0 * place, 5.0, 20.0 + place % 4) for place in range(FACES + 3)]
     aged = service(*boxes).age(np.zeros((3, 40, 400), dtype=np.uint8), [30])

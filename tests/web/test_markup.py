@@ -58,19 +58,19 @@ def test_unaligned_faces_and_none_at_all_are_said(service: Make, photo: np.ndarr
 
 def test_other_ages_stand_under_their_pictures(service: Make, photo: np.ndarray) -> None:
     asked = service(*BOXES)
-    html = markup.aged_faces(asked.age(photo, [10, 119]), asked.beyond([10, 119]))
+    html = markup.aged_faces(asked.age(photo, [10, 119]), "tint", asked.beyond([10, 119]))
     captions = [words(one) for one in re.findall(r"<figcaption>.*?</figcaption>", html)]
     one = ["given as it is", "age 10 synthetic", "age 119 synthetic", "all ages synthetic"]
     assert captions == [*one, *one]
     assert html.count('class="strip"') == 2
     assert "tint has seen nobody of 119 years: what it shows there is a guess." in words(html)
     assert "Face 2" in words(html)
-    single = markup.aged_faces(service(BOXES[0]).age(photo, [10]), [])
+    single = markup.aged_faces(service(BOXES[0]).age(photo, [10]), "tint", [])
     assert "Face 1" not in single
     assert "image/gif" not in single
-    assert "No face was found" in markup.aged_faces(AgedPhoto("tint", [10], 0, []), [])
-    few = AgedPhoto("tint", [10], 9, asked.age(photo, [10]).faces)
-    assert "9 faces were found; the 6 largest are shown" in words(markup.aged_faces(few, []))
+    assert "No face was found" in markup.aged_faces(AgedPhoto([10], 0, []), "tint", [])
+    few = AgedPhoto([10], 9, asked.age(photo, [10]).faces)
+    assert "9 faces were found; the 6 largest are shown" in words(markup.aged_faces(few, "tint", []))
 
 
 def test_what_rendered_pictures_are_is_said_by_the_card_as_far_as_there_is_one() -> None:
@@ -102,7 +102,7 @@ def test_nothing_of_a_users_becomes_markup(service: Make, photo: np.ndarray) -> 
     bad = "<img src=x onerror=alert(1)>"
     assert bad not in markup.notice(bad)
     assert bad not in markup.models_table([], [row(bad, bad, tasks=[bad], figures={bad: bad})])
-    assert bad not in markup.aged_faces(AgedPhoto(bad, [10], 1, service(BOXES[0]).age(photo, [10]).faces), [10])
+    assert bad not in markup.aged_faces(AgedPhoto([10], 1, service(BOXES[0]).age(photo, [10]).faces), bad, [10])
     problem = markup.problem(MienError(f"ages '{bad}':\n expected others."))
     assert words(problem) == f"Ages '{bad}': expected others."
     assert "onerror=alert(1)>" not in problem

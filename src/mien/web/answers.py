@@ -24,9 +24,7 @@ from mien.jobs.prediction import NO_FACE
 from mien.jobs.render import ages_from, rendering
 from mien.jobs.strips import save_gif, save_png, synthetic
 from mien.jobs.workers import Row
-from mien.models.aimed import Aimed
 from mien.models.checkpoint import load_renderer
-from mien.models.estimator import Estimator
 from mien.models.renderer import Renderer, strength_of, with_strength
 
 #: The models that the page asks when none is named: together they tell all that the shipped ones have learnt.
@@ -73,10 +71,8 @@ class Aged:
 
 @dataclass(frozen=True)
 class AgedPhoto:
-    """The faces of one photo at `ages`, by the renderer `model`; `found` is how many there are, `faces` the largest of
-    them, from the left."""
+    """The faces of one photo at `ages`; `found` is how many there are, `faces` the largest of them, from the left."""
 
-    model: str
     ages: list[float]
     found: int
     faces: list[Aged]
@@ -121,20 +117,8 @@ class Service:
         """How much of the change the renderer shows by itself; None where there is no choice."""
         return strength_of(self.renderer)
 
-    @property
-    def aiming(self) -> Estimator | None:
-        """The first of the models that can aim the renderer; None: none can, or it cannot be aimed."""
-        if self.strength is None:
-            return None
-        view = (self.renderer.crop.template, self.renderer.crop.margin)
-        able = (one for one in (self.model.estimator, *self.model.beside) if "age" in one.tasks)
-        return next((one for one in able if (one.crop.template, one.crop.margin) == view), None)
-
-    def age(
-        self, photo: np.ndarray, ages: Sequence[float], strength: float | None = None, aim: bool = False
-    ) -> AgedPhoto:
-        """The largest faces of `photo` (3, H, W) uint8 at `ages`, as `mien render` makes them, `--strength` included;
-        with `aim`, where something is `aiming`, `--aim` too.
+    def age(self, photo: np.ndarray, ages: Sequence[float], strength: float | None = None) -> AgedPhoto:
+        """The largest faces of `photo` (3, H, W) uint8 at `ages`, as `mien render` makes them, `--strength` included.
 
         Raises:
             MienError: ages that nobody has.
@@ -142,8 +126,6 @@ class Service:
         renderer = self.renderer
         if strength is not None and self.strength is not None:
             renderer = with_strength(renderer, strength)
-        if aim and self.aiming is not None:
-            renderer = Aimed(renderer, self.aiming)
         found = self.detector.detect(photo)
         largest = sorted(found, key=lambda face: -float(np.prod(face.box[2:] - face.box[:2])))[:FACES]
         numbers = [number for number, face in enumerate(found) if any(face is one for one in largest)]
@@ -155,8 +137,27 @@ class Service:
             folder = Path(place)
             rows = [row for row in question.job(folder, items, show=False).rows() if row["error"] is None]
             faces = [rows[start : start + len(ages)] for start in range(0, len(rows), len(ages))]
-            shown = [_aged(folder, face, numbers[face[0]["face"]] + 1, renderer.name) for face in faces]
-            return AgedPhoto(renderer.name, list(ages), len(found), shown)
+            shown = [self._aged(folder, face, numbers[face[0]["face"]] + 1) for face in faces]
+            return AgedPhoto(list(ages), len(found), shown)
+
+    def _aged(self, folder: Path, rows: Sequence[Row], number: int) -> Aged:
+        """One face, a row an age, from what the job wrote to `folder`."""
+        ages = [row["age"] for row in rows]
+        made = [_tile(folder / row["picture"]) for row in rows]
+        pictures = []
+        for row, image in zip(rows, made, strict=True):
+            save_png(folder / row["picture"], image, synthetic(self.renderer.name, [row["age"]]))
+            pictures.append((folder / row["picture"]).read_bytes())
+        moving = folder / "moving.gif"
+        save_gif(moving, np.stack(made), synthetic(self.renderer.name, ages))
+        return Aged(
+            number,
+            encode(_tile(folder / rows[0]["source_picture"]), "PNG"),
+            pictures,
+            (folder / rows[0]["strip"]).read_bytes(),
+            moving.read_bytes(),
+            bool(rows[0]["aligned"]),
+        )
 
     def beyond(self, ages: Sequence[float]) -> list[float]:
         """Those of `ages` that the renderer has seen nobody at."""
@@ -180,26 +181,6 @@ class Service:
             }
             for one, tasks in asked
         ]
-
-
-def _aged(folder: Path, rows: Sequence[Row], number: int, model: str) -> Aged:
-    """One face, a row an age, from what the job wrote to `folder`."""
-    ages = [row["age"] for row in rows]
-    made = [_tile(folder / row["picture"]) for row in rows]
-    pictures = []
-    for row, image in zip(rows, made, strict=True):
-        save_png(folder / row["picture"], image, synthetic(model, [row["age"]]))
-        pictures.append((folder / row["picture"]).read_bytes())
-    moving = folder / "moving.gif"
-    save_gif(moving, np.stack(made), synthetic(model, ages))
-    return Aged(
-        number,
-        encode(_tile(folder / rows[0]["source_picture"]), "PNG"),
-        pictures,
-        (folder / rows[0]["strip"]).read_bytes(),
-        moving.read_bytes(),
-        bool(rows[0]["aligned"]),
-    )
 
 
 def load_service(

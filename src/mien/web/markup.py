@@ -107,17 +107,17 @@ def _classes(row: Row, task: str) -> str:
     return f"<b>{escape(row[task])}</b> {_percent(row[f'{task}_p'])}<small>{rest}</small>"
 
 
-def aged_faces(aged: AgedPhoto, guessed: Sequence[float]) -> str:
+def aged_faces(aged: AgedPhoto, name: str, guessed: Sequence[float]) -> str:
     """Each face of a photo at other ages: the strip, and the pictures one by one, the last one moving.
 
-    `guessed` are ages that the renderer has seen nobody at.
+    `guessed` are ages that the renderer `name` has seen nobody at.
     """
     if not aged.faces:
         return notice("No face was found in this photo, so there is none to show at other ages.")
     parts = []
     if guessed:
         years = ", ".join(f"{age:g}" for age in guessed)
-        parts.append(notice(f"{aged.model} has seen nobody of {years} years: what it shows there is a guess."))
+        parts.append(notice(f"{name} has seen nobody of {years} years: what it shows there is a guess."))
     if aged.found > len(aged.faces):
         parts.append(notice(f"{aged.found} faces were found; the {FACES} largest are shown. mien render shows all."))
     several = len(aged.faces) > 1

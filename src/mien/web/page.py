@@ -106,10 +106,10 @@ def build_page(service: Service, shipped: Sequence[Mapping[str, Any]]) -> gr.Blo
     def again(groups_out: bool, request: gr.Request) -> str:
         return tell(groups_out, _page_of(request))
 
-    def age(text: str, strength: float | None = None, aim: bool = False, request: gr.Request | None = None) -> str:
+    def age(text: str, strength: float | None = None, request: gr.Request | None = None) -> str:
         def show(photo: Any) -> str:
             ages = wanted_ages(text)
-            return markup.aged_faces(service.age(photo, ages, strength, aim), service.beyond(ages))
+            return markup.aged_faces(service.age(photo, ages, strength), service.renderer.name, service.beyond(ages))
 
         assert request is not None  # gradio gives it
         return _answered(show, photos, _page_of(request))
@@ -117,7 +117,6 @@ def build_page(service: Service, shipped: Sequence[Mapping[str, Any]]) -> gr.Blo
     def forget(request: gr.Request) -> None:
         photos.forget(_page_of(request))
 
-    by = service.aiming
     plain: dict[str, Any] = {"elem_classes": "mien", "apply_default_css": False}
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 3600), fill_width=True) as blocks:
         gr.HTML(_head(answering), **plain)
@@ -144,13 +143,6 @@ def build_page(service: Service, shipped: Sequence[Mapping[str, Any]]) -> gr.Blo
                             visible=service.strength is not None,
                             scale=2,
                         )
-                        aim = gr.Checkbox(
-                            False,
-                            label="Aim",
-                            info=f"Each face looks its age to {by.name}" if by else None,
-                            visible=by is not None,
-                            scale=1,
-                        )
                         button = gr.Button("Show these ages", variant="primary", scale=1, elem_classes="ask")
                     synthetic = markup.synthetic_note(service.renderer.name, service.renderer.card)
                     gr.HTML(f'<p class="note">{escape(synthetic)}</p>', **plain)
@@ -165,7 +157,7 @@ def build_page(service: Service, shipped: Sequence[Mapping[str, Any]]) -> gr.Blo
         }
         photo.change(receive, [photo, groups_out], [told, aged], **once)
         groups_out.change(again, [groups_out], [told], **once)
-        wanted = [asked, *([strength] if service.strength is not None else []), *([aim] if by is not None else [])]
+        wanted = [asked] if service.strength is None else [asked, strength]
         gr.on([button.click, asked.submit], age, wanted, [aged], **once)
         blocks.unload(forget)
     return blocks
