@@ -15,7 +15,7 @@ from mien.faces import Crop
 from mien.models.beta_vae import LOG_SPREAD, BetaVae, BetaVaeSettings
 from mien.models.checkpoint import load_estimator, load_renderer, save_beta_vae
 from mien.models.perceptual import Perceptual
-from mien.models.renderer import strength_of, with_strength
+from mien.models.renderer import as_float, laid_over, strength_of, with_strength
 from mien.objectives.latent import normal_rate
 
 
@@ -62,6 +62,9 @@ def test_the_contract_of_a_renderer(residual: bool) -> None:
         assert 0 <= first.min() <= first.max() <= 1
         torch.manual_seed(9)
         assert torch.equal(net.render(images(2, 48), ages), first)  # nothing is random
+        if residual:  # what is said to be done to the picture is what is done
+            shown = laid_over(as_float(images(2, 48)), net.shown(images(2, 48), ages)).clamp(0, 1)
+            torch.testing.assert_close(shown, first, atol=1e-6, rtol=0)
         # A face is rendered as it would be alone, whatever the order of its ages.
         turned = net.render(images(2, 48)[1:], ages[1:].flip(1))
     torch.testing.assert_close(turned[0].flip(0), first[1], atol=1e-5, rtol=0)

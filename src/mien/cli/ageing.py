@@ -48,7 +48,7 @@ def audit_renderers(
     from mien.evaluation.locate import build_locator
     from mien.jobs.predict import usable
     from mien.jobs.render import ages_from
-    from mien.models.checkpoint import load_estimator
+    from mien.models.aimed import Aimed
 
     where = usable(device)
     asked, more = ages_from(ages), ages_from(also) if also else []
@@ -62,6 +62,8 @@ def audit_renderers(
     if not allow_relabelled:
         for model in models:
             guard_judge(model, judges)
+    renderers: list[object] = [one.renderer for one in shown if isinstance(one, Live)]
+    aimed = [one for one in renderers if isinstance(one, Aimed)]
     sides = [one.renderer.input_size for one in shown if isinstance(one, Live)]
     if isinstance(judges.age, EstimatorJudge):
         sides.append(judges.age.estimator.input_size)
@@ -82,7 +84,7 @@ def audit_renderers(
         far=far,
         resamples=bootstraps,
         remarks=[
-            *([] if aim is None else _taught(models[0], "aimed", load_estimator(aim), judges)),
+            *(line for one in aimed for line in _taught(models[0], "aimed", one.estimator, judges)),
             *(line for model in models for line in remarks(model, judges)),
         ],
         device=where,

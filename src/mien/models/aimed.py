@@ -13,7 +13,8 @@ from mien.errors import MienError
 from mien.models.estimator import Estimator, weights_hash
 from mien.models.renderer import Changing, Renderer, as_float, check_ages, laid_over, resized, strength_of
 
-#: Shares of the change that are tried; what lies between them is interpolated. Much more than all of it is no face.
+#: Shares of the change that are tried, none of it first; what lies between them is interpolated. Much more than all
+#: of it is no face.
 TRIED = (0.0, 0.4, 0.7, 0.9, 1.1, 1.4)
 #: Shares that can be shown.
 SHOWN = np.linspace(TRIED[0], TRIED[-1], 29)
@@ -39,8 +40,8 @@ class Aimed(nn.Module):
     """The faces of a renderer that changes pictures, each at each age changed as little as it takes to look within
     `ENOUGH` years of it to an estimator of ages; where none does, as near as it comes.
 
-    It takes one pass of the renderer, and of the estimator one for each of `TRIED`. The estimator is flattered by what
-    it has chosen: another one has to judge.
+    It takes one pass of the renderer, and of the estimator one a face and one a face and age for each of `TRIED` but
+    the first. The estimator is flattered by what it has chosen: another one has to judge.
 
     Raises:
         MienError: the renderer does not change pictures but makes new ones; the estimator tells no age, or learnt from
@@ -54,14 +55,15 @@ class Aimed(nn.Module):
             raise MienError(f"{name} adds no change to the picture, so nothing can be aimed; leave the aim out")
         if "age" not in estimator.tasks:
             raise MienError(f"{estimator.name} tells no age; aim by an estimator that does, such as face-mobile")
-        mine, its = ((one.crop.template, one.crop.margin) for one in (renderer, estimator))
-        if mine != its:
+        mine, its = renderer.crop, estimator.crop
+        if not mine.same_view(its):
             raise MienError(
-                f"{name} shows faces as {mine[0]} with margin {mine[1]:g}, {estimator.name} sees them as {its[0]} with "
-                f"{its[1]:g}; aim by an estimator that learnt from the same crops"
+                f"{name} shows faces as {mine.template} with margin {mine.margin:g}, {estimator.name} sees them as "
+                f"{its.template} with {its.margin:g}; aim by an estimator that learnt from the same crops"
             )
         assert isinstance(renderer, nn.Module)
-        self.renderer, self.estimator = renderer, estimator
+        self.renderer = renderer
+        self.estimator: Estimator = estimator
         own: BaseModel = renderer.settings  # type: ignore[assignment]
         self.settings = AimedSettings(renderer=own.model_dump(mode="json"), estimator=weights_hash(estimator))
         self.name = f"{name}, aimed by {estimator.name}"
@@ -82,13 +84,17 @@ class Aimed(nn.Module):
         change = cast(Changing, self.renderer).shown(images, ages, source_ages)
         given = as_float(images)
         small = resized(given, self.estimator.input_size)
-        judged = []
-        for share in TRIED:
+        # Without any change a face looks the same at all ages: it is seen once.
+        judged = [np.broadcast_to(self._looks(small)[:, None], ages.shape)]
+        for share in TRIED[1:]:
             made = laid_over(small, change.times(share)).clamp(0, 1).flatten(0, 1)
-            looks = [self.estimator.predict(part)["age"] for part in made.split(TOGETHER)]
-            judged.append(np.concatenate(looks).reshape(ages.shape))
+            judged.append(self._looks(made).reshape(ages.shape))
         shares = torch.as_tensor(best_shares(np.stack(judged), ages.cpu().numpy()), dtype=torch.float32)
         return laid_over(given, change.times(shares.to(given.device))).clamp(0, 1)
+
+    def _looks(self, pictures: Tensor) -> np.ndarray:
+        """The years that pictures (N, 3, S, S) look, (N,)."""
+        return np.concatenate([self.estimator.predict(part)["age"] for part in pictures.split(TOGETHER)])
 
 
 def best_shares(judged: np.ndarray, asked: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from mien.evaluation.ageing.audit import METRICS, PAGE, audit_ageing, named
 from mien.evaluation.ageing.judges import Judges
 from mien.evaluation.ageing.passes import kept
 from mien.evaluation.ageing.sample import Faces, Truth, balanced
-from mien.evaluation.ageing.shown import Live, Stored
+from mien.evaluation.ageing.shown import Live, Stored, open_shown
 from mien.faces import Crop
 from mien.jobs.inputs import expand
 from mien.jobs.render import rendering
@@ -196,6 +196,8 @@ def test_renders_made_before_are_judged_as_the_renderer_is(manifest: Manifest, j
     question = rendering(Redder(), expand([str(some)]), AGES)  # type: ignore[arg-type]
     question.job(tmp_path / "renders", expand([str(some)]), show=False)
     stored = Stored(tmp_path / "renders")
+    with pytest.raises(MienError, match="renders that are there cannot be aimed; name a renderer, or leave --aim out"):
+        open_shown(str(tmp_path / "renders"), aim="face-mobile")
     assert stored.available(val, np.array(AGES)).tolist() == [True] * 9 + [False] * (len(val) - 9)
     both = [stored, Live(Redder(), "test")]  # type: ignore[arg-type]
     options: dict[str, Any] = {"count": 8, "side": 32, "resamples": 100, "show": False}
