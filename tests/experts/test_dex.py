@@ -12,7 +12,8 @@ from torch import nn
 
 from mien.errors import MienError
 from mien.experts import dex
-from mien.experts.dex import PIXELS, Dex, convert, prepared
+from mien.experts.dex import Dex, convert
+from mien.experts.pixels import prepared
 
 
 class Tiny(nn.Module):
@@ -49,16 +50,6 @@ def test_the_age_is_the_expectation_and_the_confidence_its_spread(monkeypatch: p
     assert answers.ages == pytest.approx(expected, rel=1e-5)
     assert answers.variances == pytest.approx(shares @ np.arange(101) ** 2 - expected**2, rel=1e-4)
     assert answers.confidences == pytest.approx(-np.sqrt(answers.variances))
-
-
-def test_colours_stand_in_the_order_and_scale_of_the_weights() -> None:
-    image = torch.tensor([255, 128, 0], dtype=torch.uint8).view(1, 3, 1, 1)
-    assert prepared(image, PIXELS["torchvision"]).flatten().tolist() == pytest.approx(
-        [(1 - 0.485) / 0.229, (128 / 255 - 0.456) / 0.224, -0.406 / 0.225], rel=1e-5
-    )
-    assert prepared(image, PIXELS["caffe"]).flatten().tolist() == pytest.approx(
-        [0 - 103.939, 128 - 116.779, 255 - 123.68], rel=1e-5
-    )
 
 
 def test_torchvisions_vgg_loads(tmp_path: Path) -> None:

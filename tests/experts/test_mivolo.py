@@ -14,7 +14,8 @@ from timm.models.volo import VOLO
 from torch import nn
 
 from mien.errors import MienError
-from mien.experts.mivolo import MiVolo, letterbox, view
+from mien.experts.mivolo import MiVolo, letterbox
+from mien.experts.pixels import view
 from mien.models.mivolo import Crossed, build_mivolo
 
 

@@ -73,6 +73,23 @@ def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
         load_experts(written(tmp_path, text))
 
 
+def test_an_onnx_file_with_its_pixels(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        "experts:\n- {kind: onnx, name: a, weights: weights.safetensors, pixels: {order: bgr, scale: 255}, cut: 0.1}\n"
+        "- {kind: onnx, name: b, weights: weights.safetensors, pixels: caffe, ages: [0.25, 1]}\n",
+    )
+    first, second = load_experts(file).experts
+    assert first.pixels.model_dump() == {"order": "bgr", "scale": 255, "mean": (0, 0, 0), "std": (1, 1, 1)}
+    assert second.pixels == "caffe"
+    assert first.hash() == content(tmp_path / "weights.safetensors")
+    with pytest.raises(MienError, match="no ONNX file that can be run"):
+        first.build("cpu")
+    for wrong, message in (("{std: [1, 0, 1]}", "greater than 0"), ("sepia", "caffe"), ("{order: gbr}", "bgr")):
+        with pytest.raises(MienError, match=message):
+            load_experts(written(tmp_path, f"experts: [{{kind: onnx, weights: weights.safetensors, pixels: {wrong}}}]"))
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(MienError, match="no such file"):
         load_experts(tmp_path / "experts.yaml")

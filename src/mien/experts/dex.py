@@ -4,7 +4,6 @@ Gool, "Deep expectation of real and apparent age from a single image without fac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,31 +13,12 @@ from torch import Tensor, nn
 from mien.data.pictures import resize
 from mien.errors import MienError, unknown
 from mien.experts.base import Answers
+from mien.experts.pixels import PIXELS, prepared
 from mien.models.backbone import read_weights
 
 AGES = 101
 #: Side of the pictures that the networks take.
 SIZE = 224
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """What a network takes its pictures to be: the order of the colours, the largest value, mean and deviation of each
-    channel in that order and on that scale."""
-
-    order: str
-    scale: float
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-#: Networks trained with Caffe take blue first and 0-255 (the means of VGG-Face and ImageNet); those trained with
-#: torchvision red first and 0-1. Which of them weights want has to be known: the wrong one costs years and no error.
-PIXELS: dict[str, Pixels] = {
-    "torchvision": Pixels("rgb", 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "caffe": Pixels("bgr", 255.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0)),
-    "vggface": Pixels("bgr", 255.0, (93.594, 104.762, 129.186), (1.0, 1.0, 1.0)),
-}
 
 
 class Dex:
@@ -94,15 +74,6 @@ def build(architecture: str) -> nn.Module:
 
     network: nn.Module = timm.create_model(architecture, num_classes=AGES)
     return network
-
-
-def prepared(images: Tensor, pixels: Pixels) -> Tensor:
-    """Uint8 RGB pictures (B, 3, H, W) as the network was trained on them."""
-    x = images.float() * (pixels.scale / 255)
-    if pixels.order == "bgr":
-        x = x.flip(1)
-    mean, std = (torch.tensor(values, device=x.device).view(1, 3, 1, 1) for values in (pixels.mean, pixels.std))
-    return (x - mean) / std
 
 
 def convert(state: Mapping[str, Tensor], network: nn.Module, where: str) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mien.errors import MienError
 from mien.experts.base import Answers
+from mien.experts.pixels import view
 from mien.models import hub
 from mien.models.backbone import read_weights
 from mien.models.mivolo import HALF, PATCH, build_mivolo
@@ -115,14 +116,6 @@ class MiVolo:
         x = torch.from_numpy(np.stack(boxed)).to(self.device).float() / 255
         mean, std = (torch.tensor(values, device=x.device).view(1, 3, 1, 1) for values in (MEAN, STD))
         return (x - mean) / std
-
-
-def view(image: np.ndarray, mirrored: bool, share: float) -> np.ndarray:
-    """The middle of a picture (3, H, W), `share` of each side, mirrored if so asked."""
-    height, width = image.shape[1:]
-    top, left = round(height * (1 - share) / 2), round(width * (1 - share) / 2)
-    kept = image[:, top : height - top, left : width - left]
-    return kept[:, :, ::-1] if mirrored else kept
 
 
 def letterbox(image: np.ndarray, size: int) -> np.ndarray:

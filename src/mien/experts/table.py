@@ -5,6 +5,7 @@ experts:
   - {kind: dex, name: resnet, architecture: resnet50, weights: dex.safetensors, pixels: caffe, terms: research only}
   - {kind: mivolo, weights: mivolo_v2}             # folders as the Hugging Face hub gives them
   - {kind: vlm, name: janus, weights: Janus-Pro-1B, precision: bfloat16}
+  - {kind: onnx, weights: age.onnx, pixels: {scale: 255}}   # any other network, from its ONNX file
 fusion: fusion.json        # what `mien relabel --fit` wrote; or mean, median, winsorised
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from mien.errors import MienError
 from mien.experts.base import Expert
@@ -48,6 +49,17 @@ class OursSettings(BaseModel):
         from mien.models.estimator import weights_hash
 
         return weights_hash(load_estimator(self.model))
+
+
+class PixelSettings(BaseModel):
+    """What a network's pictures were in training; see `Pixels`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    order: Literal["rgb", "bgr"] = "rgb"
+    scale: float = Field(default=1.0, gt=0)
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
 
 
 class DexSettings(BaseModel):
@@ -127,7 +139,53 @@ class VlmSettings(BaseModel):
         return content(Path(self.weights))
 
 
-ExpertSettings = Annotated[OursSettings | DexSettings | MiVoloSettings | VlmSettings, Field(discriminator="kind")]
+class OnnxSettings(BaseModel):
+    """Any network that tells ages, from its ONNX file; what its pictures and its output are: see `experts/onnx.py`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["onnx"]
+    name: str = Field(default="", pattern=NAME, validate_default=False)
+    weights: str
+    output: str = ""
+    ages: list[float] = []
+    column: int | None = Field(default=None, ge=0)
+    years: float = Field(default=1.0, gt=0)
+    pixels: Literal["torchvision", "caffe", "vggface"] | PixelSettings = PixelSettings()
+    cut: float = Field(default=0.0, ge=0, lt=0.5)
+    size: int | None = Field(default=None, ge=8, le=1024)
+    terms: str = "those of the file"
+
+    def place(self) -> str:
+        return self.weights
+
+    def build(self, device: str) -> Expert:
+        from mien.experts.onnx import Onnx
+        from mien.experts.pixels import PIXELS, Pixels
+
+        told = self.pixels
+        pixels = PIXELS[told] if isinstance(told, str) else Pixels(**told.model_dump())
+        return Onnx(
+            self.weights,
+            self.name,
+            self.output,
+            self.ages,
+            self.column,
+            self.years,
+            pixels,
+            self.cut,
+            self.size,
+            self.terms,
+        )
+
+    def hash(self) -> str:
+        """sha256 of the file."""
+        return content(Path(self.weights))
+
+
+ExpertSettings = Annotated[
+    OursSettings | DexSettings | MiVoloSettings | VlmSettings | OnnxSettings, Field(discriminator="kind")
+]
 
 
 class Experts(BaseModel):
