@@ -55,6 +55,8 @@ MIRRORED = np.array(
     ]
 )
 
+#: How much red, green and blue count for how bright a pixel is (ITU-R BT.601).
+LUMA = (0.299, 0.587, 0.114)
 MIN_AGE, MAX_AGE = 0, 120
 #: The eight bins of every table by age: first and last whole year of each.
 AGE_BINS = ((0, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (60, 69), (70, MAX_AGE))

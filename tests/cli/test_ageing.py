@@ -45,6 +45,9 @@ def test_an_audit_and_the_same_one_again(model: Path, drawn: Path, tmp_path: Pat
     assert result.exit_code == 0, result.stderr
     assert f"the judge {JUDGE} errs by" in result.stdout
     assert "5 faces of val at 20, 60 years" in result.stdout
+    real = json.loads((tmp_path / "ageing.json").read_text())["real"]
+    off, inside = (sum(real[age][key]["value"] for age in ("20", "60")) / 2 for key in ("mae", "in_band"))
+    assert f"other real faces of these ages look {off:.2f} years off to it, {100 * inside:.1f} % in" in result.stdout
     assert "nobody judges identity; name a network with --identity" in result.stdout
     assert f"{model} does not tell what guided it" in result.stdout
     assert f"report: {tmp_path / 'report.html'}" in result.stderr

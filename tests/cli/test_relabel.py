@@ -78,6 +78,10 @@ def test_relabel_fits_writes_and_goes_on(call: Any, drawn: Path, listed: Path, t
     assert len(parts) == 2
     again = call(relabel, drawn, "-e", listed, "--fusion", out / "fusion.json", "-o", out)
     assert again.exit_code == 0, again.stderr
+    off = found["fusion"]["mae"]["a"]
+    assert "years off on trusted faces" in " ".join(again.stdout.split())
+    assert f"{off:.2f}" in again.stdout
+    assert f"fused, {found['fusion']['fused_mae']:.2f} years off on the 240 trusted faces" in again.stderr
     assert {path: path.stat().st_mtime_ns for path in out.glob("answers/*/part-*")} == parts
 
 

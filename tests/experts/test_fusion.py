@@ -97,6 +97,21 @@ def test_a_fit_finds_bias_and_temperature_and_beats_every_expert() -> None:
     assert np.corrcoef(fused.high - fused.low, np.abs(fused.age - truth))[0, 1] > 0.1
 
 
+def test_a_fit_tells_how_far_off_each_expert_is() -> None:
+    true = np.linspace(10, 60, 101)
+    noise = np.random.default_rng(0).normal(0, 3, (101, 3))
+    ages = true[:, None] + [0.0, 5.0, 0.0] + noise
+    ages[::2, 0], ages[:, 2] = nan, nan
+    fusion = fit(["half", "biased", "silent"], ages, np.zeros((101, 3)), true)
+    assert fusion.mae["half"] == pytest.approx(np.abs(noise[1::2, 0]).mean())
+    assert fusion.mae["biased"] == pytest.approx(np.abs(noise[:, 1] + 5).mean())
+    assert fusion.mae["silent"] is None
+    # Bias taken off, two answers where there are two: better than either, and not as good as on the faces of the fit.
+    assert fusion.fused_mae is not None
+    inside = np.abs(fusion(ages, np.zeros((101, 3))).age - true).mean()
+    assert inside < fusion.fused_mae < fusion.mae["biased"]
+
+
 def test_it_is_saved_and_read_back(tmp_path: Path) -> None:
     ages, confidences, true, variances = planted(200)
     fusion = fit(["a", "b", "c"], ages, confidences, true, variances)

@@ -172,6 +172,14 @@ def print_ageing(metrics: dict[str, Any]) -> None:
             f"the judge {about['judges']['age']['name']} errs by {years(own['mae'])} years on the {own['n']:,} given "
             f"faces (always {own['constant']:.0f}: {years(own['constant_mae'])})"
         )
+    real = [metrics["real"].get(f"{age:g}", {}) for age in about["counted"]]
+    off, inside = ([one[key]["value"] for one in real if key in one] for key in ("mae", "in_band"))
+    if off:
+        years_off, share = sum(off) / len(off), 100 * sum(inside) / len(inside)
+        print(
+            f"other real faces of these ages look {years_off:.2f} years off to it, {share:.1f} % in band: hardly more "
+            "can be expected of renders"
+        )
     asked = ", ".join(f"{age:g}" for age in about["counted"])
     summaries = {name: found["summary"] for name, found in metrics["renderers"].items()}
     there = [key for key in SHORT if any(number(found.get(key)).known for found in summaries.values())]

@@ -86,6 +86,8 @@ def relabel(
     _print_tables(found)
     if isinstance(made, Method):
         say(f"ages fused by their {made.name}, without weights or an interval: --fit TRUSTED_FACES fits both")
+    elif made.fused_mae is not None:
+        say(f"fused, {made.fused_mae:.2f} years off on the {made.trusted:,} trusted faces, each held out of the fit")
     for expert, failures in found["failures"].items():
         for one in failures[:3]:
             say(f"{expert} says nothing of {one['path']}: {one['reason']}")
@@ -97,10 +99,15 @@ def relabel(
 def _print_tables(found: dict[str, Any]) -> None:
     from mien.cli.console import table
 
-    experts = found["experts"].items()
+    experts, fusion = found["experts"].items(), found["fusion"]
+    # How far off each is stands there only where the fusion was fitted.
+    off = fusion.get("mae") or {}
     table(
-        ["expert", "faces without an answer", "weights", "terms"],
-        [[name, one["failed"], one["sha256"][:12], one["terms"]] for name, one in experts],
+        ["expert", "faces without an answer", *(["years off on trusted faces"] if off else []), "weights", "terms"],
+        [
+            [name, one["failed"], *([off[name]] if off else []), one["sha256"][:12], one["terms"]]
+            for name, one in experts
+        ],
         title=f"{found['faces']:,} faces, {found['answered']:,} answered, {found['kept']:,} kept",
     )
     table(

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mien.data.pictures import resize
 from mien.errors import MienError, nearest
+from mien.faces import LUMA
 
 #: Side in pixels at which everything but the stored size is measured, so that pictures of all sizes compare.
 SIDE = 112
@@ -19,7 +20,6 @@ SIDE = 112
 EDGE = 14
 #: Variance of one grey level: a plain picture has no sharpness, rather than any.
 NOISE = 255.0**-2
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 class Rule(NamedTuple):
@@ -148,7 +148,7 @@ def measure(image: np.ndarray) -> dict[str, float]:
     same variance over that at half the size, which falls where a small picture was made large.
     """
     small = resize(image, SIDE)[:, EDGE:-EDGE, EDGE:-EDGE].transpose(1, 2, 0).astype(np.float32) / 255
-    light = small @ LUMA
+    light = small @ np.array(LUMA, dtype=np.float32)
     half = (light[::2, ::2] + light[1::2, ::2] + light[::2, 1::2] + light[1::2, 1::2]) / 4
     low, high = np.percentile(light, (5, 95))
     edges = _laplacian(light).var()

@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mien.data.views import View, look, move_landmarks, rescale
 from mien.errors import unknown
+from mien.faces import LUMA
 
-#: ITU-R BT.601: how much red, green and blue add to grey.
-GREY = np.array([0.299, 0.587, 0.114])
+GREY = np.array(LUMA)
 
 
 class Chance(BaseModel):

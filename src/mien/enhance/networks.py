@@ -16,6 +16,7 @@ from torch import Tensor
 from mien.data.pictures import resize
 from mien.enhance.tiling import as_memory_allows, field_of_view
 from mien.errors import MienError, need
+from mien.faces import LUMA
 from mien.files import file_hash
 from mien.models.backbone import read_weights
 
@@ -115,7 +116,7 @@ class Colourer:
         """(3, H, W) uint8, of which only the lightness is looked at, to (3, H, W) uint8."""
         picture = _as_tensor(image, self._device)
         if self._network.input_channels == 1:
-            picture = (picture * picture.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(dim=1, keepdim=True)
+            picture = (picture * picture.new_tensor(LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
         return _as_picture(cast(Tensor, self._network(picture)))
 
     def facts(self) -> dict[str, Any]:

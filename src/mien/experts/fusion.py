@@ -60,7 +60,9 @@ class Fusion:
     """Experts' names in the order of the columns, and what was fitted on the trusted set.
 
     `bias` maps an expert to its error, knot by knot, at ages it says (`knots`, years). `interval` is (a, b, q): the
-    interval is age -+ q sqrt(a + b total). `hashes` are of the experts' weights, where the fusion knows them.
+    interval is age -+ q sqrt(a + b total). `hashes` are of the experts' weights, where the fusion knows them. `mae` is
+    how many years each expert's answers, as they come, are off on the trusted faces (None: it answered for none),
+    `fused_mae` how many the fused age is, each face held out of the fit.
     """
 
     experts: list[str]
@@ -74,6 +76,8 @@ class Fusion:
     interval: tuple[float, float, float] | None = None
     trusted: int = 0
     hashes: list[str] = field(default_factory=list)
+    mae: dict[str, float | None] = field(default_factory=dict)
+    fused_mae: float | None = None
 
     def __post_init__(self) -> None:
         count = len(self.experts)
@@ -198,6 +202,12 @@ def fit(
         errors[held], total[held] = np.abs(fused.age - true[held]), fused.total
     fusion = _fit(experts, ages, confidences, true, correct_bias)
     fusion.interval = _interval(errors, total)
+    off = np.abs(ages - true[:, None])
+    fusion.mae = {
+        name: float(np.nanmean(off[:, i])) if np.isfinite(off[:, i]).any() else None
+        for i, name in enumerate(fusion.experts)
+    }
+    fusion.fused_mae = float(errors.mean())
     return fusion
 
 

@@ -39,7 +39,11 @@ LOOK = 0.5
 
 def first_rank() -> bool:
     """Whether this process tells what came of a job: under torchrun all others have done their share when it ran."""
-    return int(os.environ.get("RANK", 0)) == 0
+    return _rank() == 0
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", 0))
 
 
 class StoppedError(Exception):
@@ -133,7 +137,7 @@ class Job:
             MienError: another process writes here; or nothing but failures comes.
         """
         engine = engine or Engine()
-        rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        rank, ranks = _rank(), int(os.environ.get("WORLD_SIZE", 1))
         if rank:
             self._await_record()
             mine = [number for number in self.pending() if number % ranks == rank]

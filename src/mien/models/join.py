@@ -87,7 +87,7 @@ def _parts(estimator: Estimator) -> list[str]:
 def _check(first: Estimator, one: Estimator) -> None:
     if one.branch is not None:
         raise MienError(f"{one.name} reads landmarks; only networks that see the picture alone can be joined")
-    if (one.crop.template, one.crop.margin) != (first.crop.template, first.crop.margin):
+    if not one.crop.same_view(first.crop):
         raise MienError(
             f"{one.name} sees faces as {one.crop.template} with margin {one.crop.margin}, {first.name} as "
             f"{first.crop.template} with {first.crop.margin}; join networks that learnt from the same crops"

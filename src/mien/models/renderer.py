@@ -11,13 +11,11 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from mien.errors import MienError
-from mien.faces import MAX_AGE, MIN_AGE, Crop
+from mien.faces import LUMA, MAX_AGE, MIN_AGE, Crop
 from mien.models.estimator import fingerprint
 
 #: The most that a learnt change is enlarged.
 STRONGEST = 4.0
-#: Shares of red, green and blue in brightness (Rec. 601).
-LUMA = (0.299, 0.587, 0.114)
 
 
 class Renderer(Protocol):
