@@ -63,6 +63,15 @@ AGE_BINS = ((0, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (60, 69), 
 AGE_BIN_NAMES = ("0-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+")
 
 
+def closed(ages: np.ndarray) -> np.ndarray:
+    """Age intervals (N, 2), those without an end ("70 or more", up to `MAX_AGE`) ended ten years after their start, as
+    the bins before them mostly are: the middle of 70 to 120 would make everybody over seventy 95."""
+    ages = np.array(ages)
+    open_ended = (ages[:, 1] >= MAX_AGE) & (ages[:, 0] < MAX_AGE - 10)
+    ages[open_ended, 1] = ages[open_ended, 0] + 10
+    return ages
+
+
 def age_bin(ages: np.ndarray) -> np.ndarray:
     """Index of the bin in `AGE_BINS` of each age in years, (N,) int64; -1 where the age is NaN."""
     ages = np.asarray(ages, dtype=np.float64)

@@ -39,6 +39,24 @@ def whole(path: str | Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+@contextmanager
+def alone(lock: Path) -> Iterator[bool]:
+    """Hold the file `lock`, whose folder is there; False where another process holds it. The system frees the lock of a
+    process that was killed."""
+    from filelock import FileLock, Timeout
+
+    held = FileLock(lock, timeout=0)
+    try:
+        held.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        held.release()
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries, so that a rename survives a power cut (a no-op where folders cannot be opened)."""
     try:

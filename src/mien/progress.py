@@ -79,6 +79,13 @@ class Progress:
             self._logged = time.monotonic()
             self._line()
 
+    def tell(self, text: str) -> None:
+        """Print a line that stays, beside what moves."""
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        elif self._show:
+            print(text, file=sys.stderr, flush=True)
+
     def rate(self) -> float:
         """Units a second since the start."""
         return (self.done - self._first) / max(time.monotonic() - self._started, 1e-9)

@@ -18,7 +18,7 @@ from mien.faces import Crop
 from mien.files import write_json
 from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
 from mien.models.checkpoint import load_estimator, load_renderer, save_age_transformer
-from mien.training.run import CONFIG
+from mien.training.record import CONFIG
 
 JUDGE = "face-mobile"
 
@@ -67,6 +67,14 @@ def test_a_renderer_is_aimed_beside_itself(model: Path, drawn: Path, tmp_path: P
     told = json.loads(result.stdout)
     assert list(told["renderers"])[:2] == [f"tiny, aimed by {JUDGE}", "tiny"]
     assert told["about"]["notes"][0] == f"{model} was aimed by its judge {JUDGE}: its ages prove nothing; name another"
+
+
+def test_a_judge_of_identity_that_guided_ages_is_told(tmp_path: Path) -> None:
+    judges = Judges(EstimatorJudge(load_estimator("face-ensemble")), IdentityJudge(JUDGE))
+    recipe = {"age_transformer": {}, "age_transformer_objective": {"guide_model": JUDGE, "age": 1.0}}
+    write_json(tmp_path / CONFIG, recipe)
+    told = remarks(str(tmp_path), judges)
+    assert f"{tmp_path} was guided by its judge of identity features of {JUDGE}; name another" in told
 
 
 def test_a_judge_that_guided_is_told(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from mien.data.manifest import Manifest
 from mien.experts.base import Answers
 from mien.experts.table import OursSettings
 from mien.files import write_json
-from mien.training.run import CONFIG
+from mien.training.record import CONFIG
 
 
 class Oracle:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mien.data.archives import leads_outside, open_tree
+from mien.data.archives import leads_outside, open_archive, open_tree
 from mien.data.pictures import Pictures
 from mien.errors import MienError, PictureError
 
@@ -128,8 +128,10 @@ def test_hard_links_in_a_tar(tmp_path):
     assert "gone.bin" in tree.refused["c.bin"]
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_threads_read_the_right_bytes(pack, kind):
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_threads_read_the_right_bytes_of_an_archive_opened_once(pack, kind, monkeypatch):
+    opened = []
+    monkeypatch.setattr("mien.data.pictures.open_archive", lambda path: opened.append(path) or open_archive(path))
     files = {f"{number}.bin": bytes([number]) * (1000 + number) for number in range(60)}
     path = pack(kind, files)
     pictures = Pictures(path.parent)
@@ -137,6 +139,7 @@ def test_threads_read_the_right_bytes(pack, kind):
     with ThreadPoolExecutor(8) as pool:
         read = list(pool.map(lambda name: pictures.read(name, path.name), names))
     assert all(data == files[name] for name, data in zip(names, read, strict=True))
+    assert opened == [path]
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

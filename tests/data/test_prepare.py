@@ -147,6 +147,7 @@ def test_given_splits(pack, picture, tmp_path):
             "line 2, column duplicate_group: 'x' is no whole number",
         ),
         (f"file,split,duplicate_group\n{first},train,inf\n", "'inf' is no whole number"),
+        (f"file,split,duplicate_group\n{first},train,1.2\n", "'1.2' is no whole number"),
         (
             f"file,split\n{first},train\n{first},test\n",
             r"splits\.csv line 3: .* is in test here, group -1, and in train, group -1, further up",

@@ -161,6 +161,19 @@ def test_where_only_test_faces_are_given_the_rest_is_split_in_three(tmp_path: Pa
     assert split_rest(Manifest.from_faces(partly, tmp_path, CHIP), np.full(3, -1), 0).tolist() == [-1, 0, 0]
 
 
+def test_copies_and_persons_of_given_test_faces_get_no_split(tmp_path: Path) -> None:
+    faces = [Face(f"{n}.png", age=(30, 30), split="test" if n < 10 else None) for n in range(200)]
+    groups = np.full(200, -1)
+    groups[:40] = np.arange(40) % 20  # 0-9 and 20-29 are of one person each, 10-19 and 30-39 too
+    codes = split_rest(Manifest.from_faces(faces, tmp_path, CHIP), groups, seed=0)
+    assert (codes[:10] == SPLITS.index("test")).all()
+    assert (codes[20:30] == -1).all()
+    assert (codes[10:20] == codes[30:40]).all()
+    assert (codes[[*range(10, 20), *range(30, 200)]] >= 0).all()
+    everyone = np.zeros(200, dtype=np.int64)
+    assert set(split_rest(Manifest.from_faces(faces, tmp_path, CHIP), everyone, 0).tolist()) == {-1, 3}
+
+
 def test_nobody_who_is_judged_teaches() -> None:
     faces = [Face(f"{row}.png", person=f"p{row // 2 % 5}" if row < 20 else None) for row in range(24)]
     manifest = Manifest.from_faces(faces, Path(), CHIP)

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from mien.errors import MienError
-from mien.experts.onnx import Onnx
+from mien.experts.onnx import Onnx, beside
 from mien.experts.pixels import PIXELS, Pixels
+from mien.experts.table import OnnxSettings
 
 FLOAT, UINT8 = TensorProto.FLOAT, TensorProto.UINT8
 
@@ -46,8 +47,8 @@ def written(
         [helper.make_tensor_value_info(name, FLOAT, None) for name in ("age", "colour")],
         [
             helper.make_tensor("axes", TensorProto.INT64, [2], colours),
-            helper.make_tensor("weight", FLOAT, weight.shape, weight.astype(np.float32).flatten()),
-            helper.make_tensor("bias", FLOAT, [len(bias)], list(bias)),
+            numpy_helper.from_array(weight.astype(np.float32), "weight"),
+            numpy_helper.from_array(np.array(bias, np.float32), "bias"),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
@@ -119,6 +120,50 @@ def test_a_fixed_batch_answers_any_number(tmp_path: Path) -> None:
     assert Onnx(file, output="age").ask(faces(*shades)).ages == pytest.approx([10, 20, 30, 40, 50])
 
 
+@pytest.mark.parametrize(("batch", "shape"), [(1, [60]), (1, [1, 60]), (2, [120])])
+def test_an_output_without_a_batch_is_one_faces_or_refused(tmp_path: Path, batch: int, shape: list[int]) -> None:
+    file = written(tmp_path / "age.onnx", LEANING, [0.0] * 60, batch=batch)
+    model = onnx.load(file)
+    model.graph.initializer.append(helper.make_tensor("shape", TensorProto.INT64, [len(shape)], shape))
+    model.graph.node[3].output[0] = "unshaped"
+    model.graph.node.insert(4, helper.make_node("Reshape", ["unshaped", "shape"], ["age"]))
+    onnx.save(model, file)
+    if batch == 2:
+        with pytest.raises(MienError, match=r"age is \(120,\) for 2 pictures; one row each"):
+            Onnx(file, output="age")
+        return
+    said = Onnx(file, output="age").ask(faces(RED, BLUE))
+    ages = [expected(np.array(colour) / 255, np.arange(60.0))[0] for colour in (RED, BLUE)]
+    assert said.ages == pytest.approx(ages, rel=1e-5)
+
+
+def test_a_size_that_the_network_cannot_take_is_said(tmp_path: Path) -> None:
+    file = written(tmp_path / "age.onnx", np.array([[255.0], [0], [0]]), [0.0], side="s")
+    model = onnx.load(file)
+    # Only pictures of 8 px have so many numbers.
+    model.graph.initializer.append(helper.make_tensor("shape", TensorProto.INT64, [4], [-1, 3, 8, 8]))
+    model.graph.node[0].output[0] = "cast"
+    model.graph.node.insert(1, helper.make_node("Reshape", ["cast", "shape"], ["x"]))
+    onnx.save(model, file)
+    assert Onnx(file, output="age", size=8).ask(faces(RED)).ages == pytest.approx([200])
+    with pytest.raises(MienError, match=r"age\.onnx: cannot be run on \(2, 3, 9, 9\)"):
+        Onnx(file, output="age", size=9)
+
+
+def test_weights_that_lie_beside_the_file_are_told_apart(tmp_path: Path) -> None:
+    seen = set()
+    for offset in (0.0, 50.0):
+        file = written(tmp_path / "age.onnx", np.zeros((3, 1)), [offset])
+        alone = OnnxSettings(kind="onnx", weights=str(file), output="age").hash()
+        (tmp_path / "age.onnx.data").unlink(missing_ok=True)
+        onnx.save(onnx.load(file), file, save_as_external_data=True, location="age.onnx.data", size_threshold=0)
+        assert beside(file) == [tmp_path / "age.onnx.data"]
+        settings = OnnxSettings(kind="onnx", weights=str(file), output="age")
+        assert settings.build("cpu").ask(faces(RED)).ages == pytest.approx([offset])
+        seen |= {alone, settings.hash()}
+    assert len(seen) == 4
+
+
 def test_edges_are_cut_off_and_open_sizes_told(tmp_path: Path) -> None:
     file = written(tmp_path / "age.onnx", np.array([[255.0], [0], [0]]), [0.0], side="s")
     image = np.zeros((3, 20, 20), np.uint8)
@@ -139,6 +184,7 @@ def test_edges_are_cut_off_and_open_sizes_told(tmp_path: Path) -> None:
         ({"output": "age", "column": 7}, "age has 7 columns: name one of them, 0 to 6"),
         ({"output": "age", "column": 1, "ages": range(7)}, "or the ages of all, not both"),
         ({"output": "age", "column": 1, "size": 9}, "takes pictures of 8 and 9 px"),
+        ({"output": "age", "ages": range(7), "years": 10.0}, "years: 10 is for networks that give a number"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(tmp_path: Path, told: dict[str, object], message: str) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from PIL import Image
 
 from mien.data.manifest import Manifest
@@ -19,6 +21,7 @@ from mien.evaluation.relabelled import guard_labels
 from mien.experts.columns import experts_of, reliability, with_fused_ages
 from mien.experts.fusion import LEAST
 from mien.experts.methods import Method
+from mien.experts.table import OnnxSettings
 from mien.faces import Crop, Face
 from mien.jobs.relabel import Answered, ask_experts, fit_on, write_labels
 from mien.jobs.workers import Engine
@@ -101,6 +104,30 @@ def test_another_expert_joins_and_a_changed_one_is_refused(faces: Path, tmp_path
     assert (tmp_path / "a/one/part-000000.parquet").stat().st_mtime_ns == before
     with pytest.raises(MienError, match=r"expert.off was 0.0, is 1.0"):
         ask(faces, tmp_path / "a", RulerSettings("one", 1.0))
+
+
+def test_an_onnx_expert_goes_on(faces: Path, tmp_path: Path) -> None:
+    """Its pixels are tuples here and lists in the record of the job."""
+    mean = helper.make_node("ReduceMean", ["x", "axes"], ["age"], keepdims=0)
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [mean],
+        "brightness",
+        [value("x", TensorProto.FLOAT, ["n", 3, 16, 16])],
+        [value("age", TensorProto.FLOAT, ["n"])],
+        [helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, tmp_path / "grey.onnx")
+    settings = OnnxSettings(kind="onnx", name="grey", weights=str(tmp_path / "grey.onnx"), years=100)
+    answers, failures = answers_of(ask(faces, tmp_path / "answers", settings))
+    grey = Manifest.open(faces).numbers("age_low")
+    np.testing.assert_allclose(answers[:59, 0, 0], grey[:59], atol=0.7)
+    assert list(failures["grey"][0][:1]) == [59]
+    stamp = (tmp_path / "answers/grey/part-000000.parquet").stat().st_mtime_ns
+    again, _ = answers_of(ask(faces, tmp_path / "answers", settings))
+    np.testing.assert_array_equal(again, answers)
+    assert (tmp_path / "answers/grey/part-000000.parquet").stat().st_mtime_ns == stamp
 
 
 def test_labels_are_added_and_the_given_ones_stay(faces: Path, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ SIDE = 32
 class Select:
     def __init__(self, *batches: FaceBatch) -> None:
         self.batches = batches
+        self.rejected: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -105,6 +106,14 @@ def test_each_term_can_be_left_out_and_changes_no_other(guide: str, resnet_weigh
         AgeTransformerObjectiveSettings(identity=1.0)
     with pytest.raises(MienError, match="mobilefacenet judges identity"):
         IdentityGuide("mobilefacenet")
+
+
+def test_two_anchors_must_lie_within_the_ages_learnt_from(guide: str) -> None:
+    batch = faces()
+    batch.labels[AGE] = torch.tensor([[16.0, 16.0], [18, 18], [21, 21], [24, 24]])
+    with pytest.raises(MienError, match=r"are 16 to 24 years old, and 0 of age_transformer\.anchors lies within"):
+        objective(batch, guide_model=guide, age=1.0)
+    objective(batch)  # without a guide nothing is judged by anchors
 
 
 def test_rough_flows_are_not_smooth() -> None:

@@ -33,6 +33,7 @@ BARE = {"age_rate": 0.0, "age": 0.0, "adversary": 0.0}
 class Select:
     def __init__(self, batch: FaceBatch) -> None:
         self.batch = batch
+        self.rejected: dict[int, str] = {}
         self.labels = batch.labels
         self.manifest = SimpleNamespace(groups=lambda: np.arange(len(batch)))
 

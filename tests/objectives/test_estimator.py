@@ -24,6 +24,7 @@ class Select:
 
     def __init__(self, batch: FaceBatch) -> None:
         self.batch = batch
+        self.rejected: dict[int, str] = {}
         self.labels = batch.labels
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[FaceBatch]:

@@ -32,6 +32,7 @@ class Constant(nn.Module):
 class Select:
     def __init__(self, batch: FaceBatch) -> None:
         self.batch = batch
+        self.rejected: dict[int, str] = {}
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[FaceBatch]:
         yield self.batch

@@ -36,6 +36,7 @@ class Points:
 
     def __init__(self, batch: int, labels: Mapping[str, Tensor] = TRUTH) -> None:
         self.batch, self.labels = batch, dict(labels)
+        self.rejected: dict[int, str] = {}
 
     def __len__(self) -> int:
         return N // self.batch

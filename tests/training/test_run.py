@@ -18,9 +18,10 @@ from safetensors.torch import load_file
 from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.faces import Crop, Face
+from mien.files import alone
 from mien.models.checkpoint import load_estimator, read_pointer
 from mien.training.recipe import Recipe, load_recipe
-from mien.training.run import CONFIG, _claim, _groups, open_faces, train_run
+from mien.training.run import LOCK, _groups, train_run
 
 #: A network without batch statistics, so that cutting a batch changes nothing but rounding.
 SMALL = [
@@ -143,6 +144,9 @@ def test_two_processes_match_one(unjudged: Path, tmp_path: Path, one_thread) -> 
         timeout=170,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    # Each does half of every batch; two that know nothing of each other would end with the same weights.
+    assert done.stderr.count("steps an epoch") == 1
+    assert "of 2 processes" in done.stderr
     one, other = tensors(tmp_path / "one"), tensors(two)
     assert json.loads((two / "history.json").read_text())[-1]["step"] >= 20
     for key in one:
@@ -207,6 +211,44 @@ def test_a_run_older_than_a_setting_is_resumed_at_its_default(unjudged: Path, tm
         train_run(recipe(unjudged, "training.epochs=1", "model.beside=[{backbone: test_resnet}]"), run, resume=True)
 
 
+def test_a_run_that_another_process_trains_is_left_alone(unjudged: Path, tmp_path: Path) -> None:
+    train_run(recipe(unjudged, "training.epochs=1"), tmp_path, show=False)
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").rglob("*")}
+    with alone(tmp_path / LOCK), pytest.raises(MienError, match="another process trains this run"):
+        train_run(recipe(unjudged, "training.epochs=1"), tmp_path, resume=True, show=False)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").rglob("*")} == files
+
+
+def test_pictures_that_cannot_be_read_are_told(
+    unjudged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faces, manifest = tmp_path / "faces", Manifest.open(unjudged)
+    pictures = manifest.pictures()
+    for name, archive in zip(manifest.strings("path"), manifest.strings("archive"), strict=True):
+        (faces / name).parent.mkdir(parents=True, exist_ok=True)
+        (faces / name).write_bytes(pictures.read(name, archive))
+    names = manifest.split("train").strings("path")[:3].tolist() + manifest.split("select").strings("path")[:1].tolist()
+    for name in names:
+        (faces / name).write_bytes(b"no picture")
+    loose = manifest.table.drop_columns(["archive"])
+    Manifest(loose, faces, manifest.crop).save(faces)
+    train_run(recipe(faces, "training.epochs=2"), tmp_path / "run", show=True)
+    told = capsys.readouterr().err
+    assert told.count("cannot be read:") == 1
+    assert "3 pictures of train, in whose place others were shown, and 1 of select cannot be read" in told
+    reasons = json.loads((tmp_path / "run/unreadable.json").read_text())
+    assert [reason.split(":")[0] for part in ("train", "select") for reason in reasons[part]] == sorted(
+        names[:3]
+    ) + names[3:]
+    history = json.loads((tmp_path / "run/history.json").read_text())
+    assert [entry["unreadable"] for entry in history] == [{"train": 3, "select": 1}] * 2
+    # Nothing to judge an epoch by.
+    for name in manifest.split("select").strings("path"):
+        (faces / name).write_bytes(b"no picture")
+    with pytest.raises(MienError, match=r"no picture of data\.select can be read, so that no epoch can be judged; "):
+        train_run(recipe(faces, "training.epochs=1"), tmp_path / "other", show=False)
+
+
 def test_faces_in_another_crop_are_refused_with_the_way_to_convert(unjudged: Path, tmp_path: Path) -> None:
     train_run(recipe(unjudged, "training.epochs=1"), tmp_path / "first", show=False)
     manifest = Manifest.open(unjudged)
@@ -225,21 +267,3 @@ def test_groups_that_group_dro_weighs() -> None:
     assert groups[-1] == -1
     with pytest.raises(MienError, match="none of"):
         _groups(Manifest.from_faces(made, Path(), Crop("chip")), ["hair"])
-
-
-def test_a_run_finds_its_faces_from_any_folder(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "there").mkdir()
-    (tmp_path / "there/faces").symlink_to(drawn)
-    monkeypatch.chdir(tmp_path / "there")
-    recipe = Recipe.model_validate({"name": "r", "data": {"faces": "faces"}})
-    _claim(tmp_path / "run", recipe, Manifest.open("faces"))
-    monkeypatch.chdir(tmp_path)
-    assert open_faces(load_recipe(tmp_path / "run" / CONFIG)).hash == Manifest.open(drawn).hash
-    with pytest.raises(MienError, match="faces is not there"):
-        open_faces(recipe)
-    # What is named otherwise is another manifest, whatever the run had.
-    other = load_recipe(tmp_path / "run" / CONFIG, ["data.faces=other"])
-    with pytest.raises(MienError, match="other is not there"):
-        open_faces(other)
-    _claim(tmp_path / "next", load_recipe(tmp_path / "run" / CONFIG), Manifest.open(drawn))
-    assert open_faces(load_recipe(tmp_path / "next" / CONFIG)).hash == Manifest.open(drawn).hash

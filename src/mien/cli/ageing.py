@@ -97,7 +97,7 @@ def guard_judge(model: str, judges: Judges) -> None:
     from mien.errors import MienError
     from mien.evaluation.relabelled import guard
     from mien.training.recipe import load_recipe
-    from mien.training.run import CONFIG, open_faces
+    from mien.training.record import CONFIG, open_faces
 
     if not (Path(model) / CONFIG).is_file():
         return
@@ -115,7 +115,7 @@ def remarks(model: str, judges: Judges) -> list[str]:
     from mien.evaluation.ageing.shown import is_renders
     from mien.models.checkpoint import load_estimator
     from mien.training.recipe import load_recipe
-    from mien.training.run import CONFIG
+    from mien.training.record import CONFIG
 
     recipe = Path(model) / CONFIG
     if is_renders(model) or not recipe.is_file():
@@ -147,17 +147,20 @@ def remarks(model: str, judges: Judges) -> list[str]:
 
 
 def _taught(model: str, how: str, other: Estimator, judges: Judges) -> list[str]:
-    """What is to be said of the judge of age where `other` guided or aimed `model`."""
+    """What is to be said of the judges of age and identity where `other` guided or aimed `model`."""
     from mien.evaluation.ageing.judges import EstimatorJudge
-    from mien.models.estimator import weights_hash
+    from mien.models.estimator import fingerprint, weights_hash
 
+    found = []
+    if judges.identity is not None and fingerprint(other.backbone, {}) == judges.identity.hash:
+        found = [f"{model} was {how} by its judge of identity {judges.identity.name}; name another"]
     if weights_hash(other) in judges.age.hashes:
-        return [f"{model} was {how} by its judge {judges.age.name}: its ages prove nothing; name another"]
+        return [f"{model} was {how} by its judge {judges.age.name}: its ages prove nothing; name another", *found]
     if isinstance(judges.age, EstimatorJudge) and (
         set(other.backbone_names) & set(judges.age.estimator.backbone_names)
     ):
-        return [f"{model} was {how} by a network of the judge's architecture, with other weights"]
-    return []
+        return [f"{model} was {how} by a network of the judge's architecture, with other weights", *found]
+    return found
 
 
 def print_ageing(metrics: dict[str, Any]) -> None:

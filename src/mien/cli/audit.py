@@ -221,7 +221,7 @@ def run_of(model: str | None) -> Path | None:
 def _audited(asked: Model, run: Path | None, folder: Path) -> Audited:
     from mien.evaluation.robustness.audit import Audited
     from mien.training.recipe import load_recipe
-    from mien.training.run import CONFIG
+    from mien.training.record import CONFIG
 
     settings = asked.estimator.settings
     if "augment" not in settings and run is not None and (run / CONFIG).is_file():

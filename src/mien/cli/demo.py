@@ -28,7 +28,8 @@ def demo(
     from mien.data.sources.drawn import DrawnSource, sample
     from mien.errors import MienError
     from mien.training.recipe import load_recipe
-    from mien.training.run import CONFIG, train_run
+    from mien.training.record import CONFIG
+    from mien.training.run import train_run
 
     drawn, run = out / "faces", out / "run"
     if (drawn / FILE).is_file():

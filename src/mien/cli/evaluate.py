@@ -98,7 +98,7 @@ def place(run: Path | None, manifest: Manifest, checkpoint: str) -> Path:
     import json
 
     from mien.data.manifest import FILE
-    from mien.training.run import CONFIG
+    from mien.training.record import CONFIG
 
     path = (manifest.path or Path(FILE)).resolve()
     if run is None:
@@ -119,7 +119,7 @@ def faces_of(faces: Path | None, run: Path | None) -> Manifest:
     from mien.data.manifest import Manifest
     from mien.errors import MienError
     from mien.training.recipe import load_recipe
-    from mien.training.run import CONFIG, open_faces
+    from mien.training.record import CONFIG, open_faces
 
     if faces is not None:
         return Manifest.open(faces)

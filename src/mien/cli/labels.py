@@ -159,7 +159,7 @@ def _learnt(name: str, estimator: Estimator | None, manifest: Manifest) -> np.nd
     from mien.faces import SPLITS
     from mien.models.checkpoint import load_estimator
     from mien.training.recipe import load_recipe
-    from mien.training.run import CONFIG, open_faces
+    from mien.training.record import CONFIG, open_faces
 
     untold = "{}: nothing tells which faces it learnt from; they are judged, too"
     if (Path(name) / CONFIG).is_file():

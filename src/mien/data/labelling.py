@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -153,10 +154,14 @@ def _group(row: Row) -> int:
     value = row.get("duplicate_group")
     if value is None or value != value:
         return -1
-    try:
-        return int(float(value))
-    except (TypeError, ValueError, OverflowError):
-        raise MienError(f"{row.place}, column duplicate_group: {value!r} is no whole number") from None
+    with suppress(TypeError, ValueError, OverflowError):
+        # Spreadsheets write 12 as 12.0; from 2^53 on a float no longer tells neighbours apart.
+        if not isinstance(value, float):
+            with suppress(ValueError):
+                return int(value)
+        if float(value).is_integer() and abs(float(value)) < 2**53:
+            return int(float(value))
+    raise MienError(f"{row.place}, column duplicate_group: {value!r} is no whole number")
 
 
 def _number(column: str, value: Any) -> float | None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import struct
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class Pictures:
         self.root = Path(root)
         self._folder = Folder(self.root)
         self._archives: dict[str, Tree] = {}
+        self._opening = threading.Lock()
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -63,14 +65,18 @@ class Pictures:
         if leads_outside(archive):
             raise PictureError(f"{archive} leads outside {self.root}")
         if self._process != os.getpid():
-            # After a fork the file positions are shared with the parent: reading would jump about in both.
-            self._archives, self._process = {}, os.getpid()
+            # After a fork the file positions are shared with the parent: reading would jump about in both. A lock may
+            # have been held by a thread that there is only there.
+            self._archives, self._opening, self._process = {}, threading.Lock(), os.getpid()
         tree = self._archives.get(archive)
         if tree is None:
-            try:
-                tree = self._archives[archive] = open_archive(self.root / archive)
-            except MienError as error:
-                raise PictureError(str(error)) from None
+            with self._opening:  # one thread unpacks a compressed tar, the others wait for it
+                tree = self._archives.get(archive)
+                if tree is None:
+                    try:
+                        tree = self._archives[archive] = open_archive(self.root / archive)
+                    except MienError as error:
+                        raise PictureError(str(error)) from None
         return tree.read(path)
 
     def image(self, path: str, archive: str | None = None, side: int | None = None) -> np.ndarray:

@@ -59,7 +59,8 @@ def assign_splits(
 
 def split_rest(manifest: Manifest, groups: np.ndarray, seed: int) -> np.ndarray:
     """Codes into `faces.SPLITS`, (N,): a manifest's own; all four are made where it has none, the other three where it
-    only tells the test faces."""
+    only tells the test faces. A face of the same group as a given test face gets none, -1: as a teacher it would give
+    away what is judged, and a published test set stays what it is."""
     given = manifest.codes("split")
     test = given == SPLITS.index("test")
     rest = np.flatnonzero(~test)
@@ -68,6 +69,9 @@ def split_rest(manifest: Manifest, groups: np.ndarray, seed: int) -> np.ndarray:
     shares = np.array(FRACTIONS)
     if test.any():
         shares[SPLITS.index("test")] = 0.0
+        rest = rest[~np.isin(groups[rest], groups[test & (groups >= 0)])]
+        if not len(rest):
+            return given
     ages = (manifest.numbers("age_low") + manifest.numbers("age_high")) / 2
     genders, expressions = manifest.codes("gender")[rest], manifest.codes("expression")[rest]
     fractions = (shares / shares.sum()).tolist()

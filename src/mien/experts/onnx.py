@@ -31,7 +31,7 @@ class Onnx:
         output: which of its outputs tells the age; need not be told of a file with one.
         ages: the ages that the columns stand for, in years; None: 0, 1, 2 ... for a distribution.
         column: the column that is the number; need not be told of an output of one column.
-        years: how many years that number counts for one.
+        years: how many years one of that number is.
         pixels: what its pictures were in training.
         cut: share of each side of a crop that is cut off at every edge, for networks that saw faces nearer.
         size: side of its pictures, where the file leaves it open.
@@ -111,6 +111,11 @@ class Onnx:
                 f"{self.where}: {self.output} has {width} columns, too few for the years 0 to {width - 1}; say what "
                 "they are, by ages: [..] (one a column) or by column: (the one that is the age)"
             )
+        if self.years != 1:
+            raise MienError(
+                f"{self.where}: years: {self.years:g} is for networks that give a number; {self.output} has {width} "
+                "columns, say with column: which is the number, or leave years out"
+            )
         if len(ages) and len(ages) != width:
             raise MienError(f"{self.where}: {len(ages)} ages for the {width} columns of {self.output}; one a column")
         self.ages = np.array(ages if len(ages) else range(width), dtype=np.float64)
@@ -137,6 +142,27 @@ class Onnx:
             part = x[first : first + self.at_once]
             # A file that takes so many and no others gets the last face again.
             full = np.concatenate([part, part[-1:].repeat(self.at_once - len(part), axis=0)]) if self.fixed else part
-            parts.append(self.session.run([self.output], {self.input: full})[0][: len(part)])
-        said = np.concatenate(parts).astype(np.float64)
-        return said.reshape(len(images), -1)
+            try:
+                (told,) = self.session.run([self.output], {self.input: full})
+            except Exception as error:  # onnxruntime's own kinds have no common base
+                raise MienError(
+                    f"{self.where}: cannot be run on {full.shape}: {' '.join(str(error).split())}"
+                ) from None
+            if len(full) == 1:  # some leave out the dimension of the batch
+                told = np.reshape(told, (1, -1))
+            if told.shape[:1] != (len(full),):
+                raise MienError(f"{self.where}: {self.output} is {told.shape} for {len(full)} pictures; one row each")
+            parts.append(told.reshape(len(full), -1)[: len(part)])
+        return np.concatenate(parts).astype(np.float64)
+
+
+def beside(file: Path) -> list[Path]:
+    """The files in which an ONNX file keeps weights that it does not hold itself; none where it is no ONNX file."""
+    onnx = need("onnx", "export")
+    try:
+        graph = onnx.load(str(file), load_external_data=False).graph
+    except Exception:  # protobuf's own; whoever opens it will say so
+        return []
+    tensors = [*graph.initializer, *(attribute.t for node in graph.node for attribute in node.attribute)]
+    names = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
+    return [file.parent / name for name in sorted(names)]

@@ -179,8 +179,11 @@ class OnnxSettings(BaseModel):
         )
 
     def hash(self) -> str:
-        """sha256 of the file."""
-        return content(Path(self.weights))
+        """sha256 of the file, and of those beside it that hold its weights."""
+        from mien.experts.onnx import beside
+
+        parts = [content(path) for path in (Path(self.weights), *beside(Path(self.weights)))]
+        return parts[0] if len(parts) == 1 else hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 ExpertSettings = Annotated[

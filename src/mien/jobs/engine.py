@@ -14,14 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mien.data.manifest import FILE as MANIFEST
 from mien.errors import MienError
-from mien.files import whole, write_json
+from mien.files import alone, to_json, whole, write_json
 from mien.jobs.workers import Elsewhere, Engine, Here, Lost, Process, Row
 from mien.progress import Progress
 
@@ -70,7 +69,8 @@ class Job:
         self.folder = Path(folder)
         self.total = total
         self.shard = shard
-        self.record = {"kind": kind, "total": total, "shard": shard, **facts}
+        # As it will be read back: a tuple is a list there.
+        self.record = json.loads(to_json({"kind": kind, "total": total, "shard": shard, **facts}))
         self._check()
 
     def _check(self) -> None:
@@ -143,7 +143,10 @@ class Job:
             mine = [number for number in self.pending() if number % ranks == rank]
             self._share(items, process, schema, failed, engine, mine, Progress(0, unit, show=False))
             return
-        with self._locked():
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with alone(self.folder / self.LOCK) as held:
+            if not held:
+                raise MienError(f"{self.folder}: another process writes this job; wait for it, or take another folder")
             write_json(self.folder / self.RECORD, self.record)
             if ranks == 1:
                 for left in self.folder.glob(".part-*"):  # of a killed writer
@@ -278,24 +281,6 @@ class Job:
 
     def _size(self, number: int) -> int:
         return min(self.shard, self.total - number * self.shard)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One writer at a time; the system frees the lock of a process that was killed."""
-        from filelock import FileLock, Timeout
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / self.LOCK, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise MienError(
-                f"{self.folder}: another process writes this job; wait for it, or choose another folder"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _await_record(self) -> None:
         """Another rank than 0 begins when rank 0 has taken the folder."""

@@ -37,8 +37,8 @@ class AimedSettings(BaseModel):
 
 
 class Aimed(nn.Module):
-    """The faces of a renderer that changes pictures, each at each age changed as little as it takes to look within
-    `ENOUGH` years of it to an estimator of ages; where none does, as near as it comes.
+    """The faces of a renderer that changes pictures, each at each age changed so far that the years by which it is more
+    than `ENOUGH` off to an estimator of ages, and `PRICE` times the share of the change, are the least together.
 
     It takes one pass of the renderer, and of the estimator one a face and one a face and age for each of `TRIED` but
     the first. The estimator is flattered by what it has chosen: another one has to judge.

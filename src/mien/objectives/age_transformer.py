@@ -98,6 +98,13 @@ class AgeTransformerObjective(Objective):
             network.ages = (float(middle.min()), float(middle.max()))
         anchors = network.settings.anchors
         self.between = (max(network.ages[0], anchors[0] - BEYOND), min(network.ages[1], anchors[-1] + BEYOND))
+        within = [age for age in anchors if network.ages[0] <= age <= network.ages[1]]
+        if settings.guide_model and len(within) < 2:
+            raise MienError(
+                f"the training faces are {network.ages[0]:g} to {network.ages[1]:g} years old, and {len(within)} of "
+                "age_transformer.anchors lies within, too few to judge an epoch by; give some among those ages: "
+                f"age_transformer.anchors=[{network.ages[0]:.0f},{network.ages[1]:.0f}]"
+            )
         self.guide = AgeGuide(settings.guide_model) if settings.guide_model else None
         if settings.traits and not (self.guide and self.guide.tells_traits()):
             raise MienError(
@@ -337,7 +344,7 @@ class AgeTransformerObjective(Objective):
         with averaged(self.network, averages.get(GENERATOR)), torch.no_grad():
             self.network.eval()
             tally = Ageing(self.network, self.guide, self.identity, SHOWN, self.settings.guided_at)
-            for batch in self.select.epoch():
+            for batch in self.judged_batches():
                 tally.see(batch, device)
         figures, options = tally.figures(), self.settings
         figures["augment/p"] = self.augment.p

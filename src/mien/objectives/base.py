@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mien.data.loading import FaceLoader
+from mien.errors import MienError
 from mien.faces import FaceBatch
 
 Terms = dict[str, tuple[Tensor, Tensor]]
@@ -21,11 +23,12 @@ class Objective(ABC):
     """Players (networks that learn), what each minimises, and how a round of training is judged.
 
     `players` maps a name to a network; each has its optimiser and its average. `chooses` is the figure of `validate`
-    that picks the best checkpoint, and whether lower is better.
+    that picks the best checkpoint, and whether lower is better. `select` reads the faces that it judges by, if by any.
     """
 
     players: dict[str, nn.Module]
     chooses: tuple[str, bool]
+    select: FaceLoader | None = None
 
     def start_epoch(self, epoch: int) -> None:
         """What changes as epochs pass: frozen parts, a curriculum. Called before each epoch, also on resuming."""
@@ -56,6 +59,20 @@ class Objective(ABC):
     @abstractmethod
     def validate(self, averages: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
         """Figures on the `select` split, with each player's averaged weights where there are any."""
+
+    def judged_batches(self) -> Iterator[FaceBatch]:
+        """The batches of `select`, in order.
+
+        Raises:
+            MienError: none of its pictures can be read.
+        """
+        assert self.select is not None
+        batch = None
+        for batch in self.select.epoch():
+            yield batch
+        if batch is None:
+            reason = next(iter(self.select.rejected.values()), "it has no faces")
+            raise MienError(f"no picture of data.select can be read, so that no epoch can be judged; {reason}")
 
     @abstractmethod
     def save_model(self, folder: Path, averages: Mapping[str, Mapping[str, Tensor]]) -> None:

@@ -99,7 +99,7 @@ class BetaVaeObjective(Objective):
         self.settings = settings
         self.learner = Learner(vae, settings)
         self.players: dict[str, nn.Module] = {self.player: self.learner}
-        self.select = select
+        self.select: FaceLoader = select
         self.steps, self.faces = steps, len(ages)
         self._check_choice(settings.choose)
         self.chooses = (settings.choose, not settings.choose.endswith(RISING))
@@ -324,7 +324,7 @@ class BetaVaeObjective(Objective):
             self.learner.eval()
             torch.manual_seed(0)
             told = Tally(self.vae, SHOWN, STRIP)
-            for batch in self.select.epoch():
+            for batch in self.judged_batches():
                 told.see(batch, next(self.vae.parameters()).device)
             self._shown = told.strips
         figures = told.figures(self.select.manifest.groups())

@@ -76,7 +76,7 @@ class EstimatorObjective(Objective):
         self.estimator = estimator
         self.players: dict[str, nn.Module] = {self.player: estimator}
         self.settings = settings
-        self.select = select
+        self.select: FaceLoader = select
         self.freeze_backbone = freeze_backbone
         self._judged: dict[str, tuple[dict[str, np.ndarray], Tensor]] = {}
         names = list(estimator.tasks)
@@ -184,7 +184,7 @@ class EstimatorObjective(Objective):
             kept: dict[str, dict[str, list[Tensor]]] = {name: {} for name in estimator.tasks}
             labels: dict[str, list[Tensor]] = {name: [] for name in estimator.tasks}
             device = next(estimator.parameters()).device
-            for batch in self.select.epoch():
+            for batch in self.judged_batches():
                 seen = batch.to(device)
                 outputs = estimator(seen.images, seen.landmarks)
                 for name in estimator.tasks:

@@ -83,7 +83,7 @@ class LandmarkerObjective(Objective):
         errors, expected = [], []
         with averaged(landmarker, averages.get(self.player)), torch.inference_mode():
             landmarker.eval()
-            for batch in self.select.epoch():
+            for batch in self.judged_batches():
                 known = _known(batch)
                 if batch.landmarks is None or not bool(known.any()):
                     continue

@@ -13,6 +13,7 @@ from torch import Tensor
 from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
 from mien.errors import MienError
+from mien.faces import closed
 from mien.files import write_json
 from mien.models.age_transformer import SHOWING, AgeTransformer, AgeTransformerSettings, with_warp
 from mien.models.checkpoint import load_renderer
@@ -67,7 +68,7 @@ def assemble(
     few = evenly(select, recipe.age_transformer_objective.judged)
     judge = FaceLoader(few, labels_of(recipe, few), side, TOGETHER, workers=min(workers, 1))
     steps = len(loader) // recipe.training.accumulate * recipe.training.epochs
-    ages = np.stack([training.numbers("age_low"), training.numbers("age_high")], axis=1)
+    ages = closed(np.stack([training.numbers("age_low"), training.numbers("age_high")], axis=1))
     language = build_language(recipe.language, settings.text or None) if recipe.language else None
     objective = AgeTransformerObjective(network, judge, recipe.age_transformer_objective, ages, steps, language)
     for guide in (objective.guide, objective.identity):
@@ -92,7 +93,7 @@ def evenly(manifest: Manifest, count: int) -> Manifest:
 def labels_of(recipe: Recipe, manifest: Manifest) -> dict[str, Tensor]:
     """What batches carry of each face: its age, and where known its label's deviation, gender and caption."""
     columns = manifest.columns(["age_low", "age_high"])
-    labels = {AGE: torch.stack([torch.as_tensor(columns[name]).float() for name in ("age_low", "age_high")], dim=1)}
+    labels = {AGE: torch.from_numpy(closed(np.stack([columns["age_low"], columns["age_high"]], axis=1))).float()}
     if manifest.has(SPREAD):
         labels[SPREAD] = torch.as_tensor(manifest.numbers(SPREAD)).float()
     if manifest.has("gender"):

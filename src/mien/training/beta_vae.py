@@ -12,6 +12,7 @@ from torch import Tensor
 from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
 from mien.errors import MienError
+from mien.faces import closed
 from mien.files import write_json
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.checkpoint import load_renderer
@@ -55,7 +56,7 @@ def assemble(
     loader, workers = training_loader(recipe, accelerator, training, labels_of(vae, training), vae.input_size)
     judge = FaceLoader(select, labels_of(vae, select), vae.input_size, 128, workers=min(workers, 1))
     steps = len(loader) // recipe.training.accumulate * recipe.training.epochs
-    ages = np.stack([training.numbers("age_low"), training.numbers("age_high")], axis=1)
+    ages = closed(np.stack([training.numbers("age_low"), training.numbers("age_high")], axis=1))
     objective = BetaVaeObjective(vae, judge, recipe.beta_vae_objective, ages, steps)
     if objective.guide is not None:
         objective.guide.check(manifest.crop)
@@ -65,7 +66,7 @@ def assemble(
 def labels_of(vae: BetaVae, manifest: Manifest) -> dict[str, Tensor]:
     """What a beta-VAE's batches carry of each face: its age, and the attributes that its decoder is told."""
     columns = manifest.columns(["age_low", "age_high", *vae.settings.attributes])
-    labels = {AGE: torch.stack([torch.as_tensor(columns[name]).float() for name in ("age_low", "age_high")], dim=1)}
+    labels = {AGE: torch.from_numpy(closed(np.stack([columns["age_low"], columns["age_high"]], axis=1))).float()}
     attributes = vae.codes_of(columns)
     return labels if attributes is None else labels | {ATTRIBUTES: attributes}
 

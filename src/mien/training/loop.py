@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,6 +24,8 @@ from mien.training.position import Position
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+T = TypeVar("T")
+
 
 class TrainingSettings(BaseModel):
     """How long and in what steps."""
@@ -40,8 +42,14 @@ class TrainingSettings(BaseModel):
     keep: int = Field(default=2, ge=1, description="how many of the last checkpoints stay, beside the best")
 
 
+#: The faces of a run whose pictures cannot be read, by split, with reasons.
+UNREADABLE = "unreadable.json"
+
+
 class Batches(Protocol):
-    """What the loop reads: a loader of faces."""
+    """What the loop reads: a loader of faces. `rejected` holds the rows that could not be read, with reasons."""
+
+    rejected: dict[int, str]
 
     def __len__(self) -> int: ...
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[FaceBatch]: ...
@@ -66,7 +74,8 @@ def train(
 ) -> list[dict[str, Any]]:
     """Train until the epochs are over or nothing gets better, and return the history, an entry an epoch.
 
-    Checkpoints, `history.json` and TensorBoard files go to `folder`. Each loss term is divided by its count over all
+    Checkpoints, `history.json` and TensorBoard files go to `folder`, and `unreadable.json` where pictures cannot be
+    read. Each loss term is divided by its count over all
     processes and the window of accumulation, so the batch may be cut in any way. Everything random in a step comes
     from (seed, step), so a resumed run ends with the weights of an unbroken one.
 
@@ -98,7 +107,7 @@ def train(
     if resume:
         state.load(folder, objective, optimisers, averages, scaler)
     writer = _tensorboard(folder, state.step) if rank == 0 else None
-    total = training.epochs * steps_per_epoch
+    total, lost = training.epochs * steps_per_epoch, 0
 
     with Progress(total, "steps", "training", show=show and rank == 0) as progress:
         progress.skip(state.step)
@@ -144,7 +153,20 @@ def train(
             better = state.judge(figures, objective.chooses[0])
             entry = state.close_epoch(figures, lr, time.monotonic() - started)
             state.plan(optim, training.stop_after, better)
+            gone = {
+                "train": _of_all(sorted(batches.rejected.values())),
+                "select": sorted(objective.select.rejected.values()) if objective.select is not None else [],
+            }
+            if any(gone.values()):
+                entry["unreadable"] = {split: len(reasons) for split, reasons in gone.items()}
             if rank == 0:
+                if sum(map(len, gone.values())) > lost:
+                    lost = sum(map(len, gone.values()))
+                    write_json(folder / UNREADABLE, gone)
+                    progress.tell(
+                        f"{len(gone['train']):,} pictures of train, in whose place others were shown, and "
+                        f"{len(gone['select']):,} of select cannot be read: {folder / UNREADABLE}"
+                    )
                 state.save(folder, objective, optimisers, averages, scaler, training.keep, best=better)
                 write_json(folder / "history.json", state.history)
                 _log(writer, objective, entry, state.step)
@@ -207,13 +229,13 @@ def _of_the_first(figures: dict[str, float]) -> dict[str, float]:
     return told[0]
 
 
-def _of_all(rows: list[int]) -> list[int]:
-    """The rows of all processes, which know of each other's losses, but not of whose face a bad one is."""
+def _of_all(items: list[T]) -> list[T]:
+    """What all processes found, each at its own faces, one after another."""
     if not _shared():
-        return rows
-    parts: list[list[int]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(parts, rows)
-    return [row for part in parts for row in part]
+        return items
+    parts: list[list[T]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
 
 
 def _move(
@@ -310,6 +332,7 @@ def _check(
     broken = {term: total for term, (total, _) in found.items() if not math.isfinite(total)}
     if not broken:
         return
+    # Processes know of each other's losses, but not of whose face a bad one is.
     rows = _of_all(torch.cat([batch.index for batch in window]).tolist())
     record = folder / "broken.json"
     if not (_shared() and dist.get_rank()):

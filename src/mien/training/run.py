@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import subprocess
 from collections.abc import Callable
-from contextlib import suppress
-from importlib.metadata import version
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from mien.data.align import require_view
@@ -23,7 +17,7 @@ from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.evaluation.relabelled import guard_labels
 from mien.faces import SPLITS, VOCABULARIES
-from mien.files import write_json
+from mien.files import alone
 from mien.memory import keep_freed
 from mien.models.checkpoint import inherited_terms, load_estimator, read_pointer, save_facts
 from mien.models.estimator import Estimator, build_estimator, seen_otherwise, start_from
@@ -35,17 +29,16 @@ from mien.training.batches import training_loader
 from mien.training.loop import estimate, train
 from mien.training.position import draw_history
 from mien.training.recipe import Recipe
+from mien.training.record import CONFIG, changed_settings, claim, open_faces
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from mien.evaluation.predictions import Raw
 
-CONFIG = "config_used.json"
+LOCK = "run.lock"
 #: What an estimator is judged on when it has learnt; it is calibrated on the first.
 JUDGED = ("val", "test")
-#: Settings that may differ between a run and its resumption, since they change no number.
-FREE = ("data.root", "data.workers", "training.keep", "training.save_every")
 
 
 def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool = True) -> dict[str, Any] | None:
@@ -81,12 +74,36 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
         judged = np.isin(manifest.codes("split"), [SPLITS.index(split) for split in JUDGED])
         guard_labels(manifest.where(judged), "data.allow_relabelled=true")
     network, objective, loader = build(recipe, manifest, accelerator)
-    if main and not (folder / CONFIG).is_file():  # a recipe that cannot be built leaves the folder free
-        _claim(folder, recipe, manifest)
+    with ExitStack() as held:
+        if main:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not held.enter_context(alone(folder / LOCK)):
+                raise MienError(f"{folder}: another process trains this run; wait for it, or take another folder")
+            if not (folder / CONFIG).is_file():  # a recipe that cannot be built leaves the folder free
+                claim(folder, recipe, manifest)
+        return _train(recipe, manifest, folder, network, objective, loader, accelerator, conclude, resume, show)
+
+
+def _train(
+    recipe: Recipe,
+    manifest: Manifest,
+    folder: Path,
+    network: nn.Module,
+    objective: Objective,
+    loader: FaceLoader,
+    accelerator: Accelerator,
+    conclude: Callable[..., dict[str, Any]],
+    resume: bool,
+    show: bool,
+) -> dict[str, Any] | None:
+    """What `train_run` does once the folder is its own."""
+    main = accelerator.is_main_process
     if main and show:
         faces = len(manifest.split(recipe.data.train))
         parameters = sum(p.numel() for p in network.parameters())
-        _say(f"{faces:,} faces, {parameters:,} parameters, {len(loader):,} steps an epoch on {accelerator.device}")
+        where, world = str(accelerator.device), accelerator.num_processes
+        where += f" of {world} processes" if world > 1 else ""
+        _say(f"{faces:,} faces, {parameters:,} parameters, {len(loader):,} steps an epoch on {where}")
         seconds = estimate(objective, loader, recipe.training, accelerator)
         _say(f"about {clock(seconds)} for {recipe.training.epochs} epochs, reading not counted")
 
@@ -106,26 +123,6 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
     if not main:
         return None
     return conclude(recipe, manifest, folder, history, str(accelerator.device), show)
-
-
-def open_faces(recipe: Recipe) -> Manifest:
-    """The manifest of a recipe; several are joined, their crops must agree."""
-    faces = recipe.data.faces
-    if not faces:
-        raise MienError("data.faces is not set: name a manifest, such as data.faces=utk (`mien prepare` makes one)")
-    return Manifest.concat([Manifest.open(path, recipe.data.root) for path in _places(recipe).values()])
-
-
-def _places(recipe: Recipe) -> dict[str, str]:
-    """The manifests that a recipe names, and where they are: there, else where the run that it is of found them."""
-    faces = recipe.data.faces or []
-    known = (recipe.record or {}).get("places")
-    known = known if isinstance(known, dict) else {}
-    places = {}
-    for name in [faces] if isinstance(faces, str) else faces:
-        before = known.get(name)
-        places[name] = before if before and Path(before).exists() and not Path(name).exists() else name
-    return places
 
 
 def assemble(
@@ -237,7 +234,8 @@ def _accelerator(recipe: Recipe) -> Accelerator:
         wanted = "bf16" if _fast_bf16() else "fp32"
     if wanted == "fp16" and not torch.cuda.is_available():
         raise MienError("training.precision fp16 needs a CUDA device; take bf16 or fp32")
-    return Accelerator(mixed_precision="no" if wanted == "fp32" else wanted)
+    # Processes on processors know of each other only if it is told that there is nothing else.
+    return Accelerator(mixed_precision="no" if wanted == "fp32" else wanted, cpu=not torch.accelerator.is_available())
 
 
 def _fast_bf16() -> bool:
@@ -264,64 +262,6 @@ def _may_claim(folder: Path, recipe: Recipe, manifest: Manifest, resume: bool) -
         raise MienError(
             f"{folder}: nothing to resume, it holds no {CONFIG}; leave --resume out, or name the right folder"
         )
-
-
-def _claim(folder: Path, recipe: Recipe, manifest: Manifest) -> None:
-    """Make the folder a run of this recipe."""
-    settings = recipe.model_dump(mode="json", exclude={"record"})
-    settings["record"] = {
-        "mien": version("mien"),
-        "packages": {name: version(name) for name in ("torch", "timm", "accelerate", "numpy", "pillow", "pyarrow")},
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "git": _commit(),
-        "manifest": manifest.hash,
-        "faces": len(manifest),
-        "places": {name: str(Path(place).resolve()) for name, place in _places(recipe).items()},
-    }
-    write_json(folder / CONFIG, settings)
-
-
-def changed_settings(folder: Path, recipe: Recipe, manifest: Manifest) -> list[str]:
-    """Keys in which `recipe`, or the faces it learns from, differ from the run in `folder`; those that change no
-    number aside."""
-    before = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    was = before.pop("record", {})
-    with suppress(ValidationError):
-        # Settings that are new since, at their defaults, do not make it another run.
-        before = Recipe.model_validate(before).model_dump(mode="json", exclude={"record"})
-    settings = recipe.model_dump(mode="json", exclude={"record"})
-    if recipe.training.precision == "auto":  # a run writes what this came to
-        settings["training"]["precision"] = before["training"]["precision"]
-    changed = [key for key in _differences(before, settings) if key not in FREE]
-    return [*changed, "the manifest's content"] if was.get("manifest") != manifest.hash else changed
-
-
-def _differences(before: Any, now: Any, place: str = "") -> list[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted(set(before) | set(now))
-        return [
-            item
-            for key in keys
-            for item in _differences(before.get(key), now.get(key), f"{place}.{key}" if place else key)
-        ]
-    return [] if before == now else [place]
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that mien runs from; None when it is installed."""
-    try:
-        here = Path(__file__).resolve().parent
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
 
 
 def _say(text: str) -> None:

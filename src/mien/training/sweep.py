@@ -23,7 +23,7 @@ import yaml
 from mien.errors import MienError
 from mien.files import write_json, write_text
 from mien.training.recipe import Recipe, load_recipe
-from mien.training.run import CONFIG, changed_settings, open_faces
+from mien.training.record import CONFIG, changed_settings, open_faces
 
 TABLE, SHEET, PAGE = "sweep.json", "sweep.csv", "sweep.html"
 #: What a beta-VAE pays and gets, kept in its run.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -279,7 +280,45 @@ def test_without_persons_or_identity_what_is_missing_is_said(manifest: Manifest,
     assert any("name a network with --identity" in note for note in alone["about"]["notes"])
 
 
+def test_renders_of_faces_cut_anew_are_no_renders_of_the_stored_ones(manifest: Manifest, tmp_path: Path) -> None:
+    some = manifest.split("val").take(np.arange(4)).save(tmp_path / "some")
+    question = rendering(Redder(), expand([str(some)]), AGES)  # type: ignore[arg-type]
+    question.job(tmp_path / "renders", expand([str(some)]), show=False)
+    table, _, folder = open_renders(tmp_path / "renders")
+    left = [3.0 if row < 2 * len(AGES) else None for row in range(len(table))]
+    place = table.schema.get_field_index("left")
+    for found in (left, [3.0] * len(table)):
+        column = pa.array(found, table.schema.field(place).type)
+        pq.write_table(table.set_column(place, table.schema.field(place), column), folder / RENDERS)
+        if None in found:
+            there = Stored(tmp_path / "renders").available(Manifest.open(some), np.array(AGES))
+            assert there.tolist() == [False, False, True, True]
+    with pytest.raises(MienError, match="no face was rendered as it is stored"):
+        Stored(tmp_path / "renders")
+
+
+def test_a_picture_that_is_gone_leaves_no_half_pass(judges: Judges, manifest: Manifest, tmp_path: Path) -> None:
+    part = manifest.split("val").take(np.arange(12))
+    loose = Manifest(part.table.drop_columns(["archive"]), tmp_path, part.crop)
+    for path, archive in zip(part.strings("path"), part.strings("archive"), strict=True):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(part.pictures().read(path, archive))
+    audit(loose, judges, tmp_path / "out", Redder(), count=8)
+    picture = tmp_path / loose.take(balanced(loose, 8, 0)).strings("path")[2]
+    kept_bytes = picture.read_bytes()
+    picture.unlink()
+    with pytest.raises(MienError, match=r"a given face could be read before and cannot now: .*put it back"):
+        audit(loose, judges, tmp_path / "out", Redder(), Redder(off=5.0), count=8)
+    picture.write_bytes(kept_bytes)
+    found = audit(loose, judges, tmp_path / "out", Redder(), Redder(off=5.0), count=8)
+    assert found["renderers"]["redder (2)"]["n"] == 8
+
+
 def test_ages_that_make_no_audit_are_refused(manifest: Manifest, judges: Judges, tmp_path: Path) -> None:
+    for age in (130.0, float("nan")):
+        with pytest.raises(MienError, match=f"age {age:g} to render is outside 0-120 years"):
+            audit(manifest, judges, tmp_path / "none", Redder(), ages=[20.0, age])
+    assert not (tmp_path / "none").exists()
     with pytest.raises(MienError, match="two ages or more"):
         audit(manifest, judges, tmp_path, Redder(), ages=[40.0])
     ageless = Manifest(manifest.table.drop_columns(["age_low", "age_high"]), manifest.root, manifest.crop)

@@ -11,7 +11,7 @@ from mien.data.manifest import Manifest
 from mien.data.prepare import prepare
 from mien.data.sources.drawn import DrawnSource
 from mien.evaluation.ageing.judges import PointsJudge
-from mien.evaluation.ageing.sample import Faces, balanced, mean_faces
+from mien.evaluation.ageing.sample import Faces, balanced, mean_faces, middle_age
 from mien.evaluation.locate import build_locator
 from mien.faces import Crop, Face, age_bin
 
@@ -33,6 +33,12 @@ def test_strata_have_equal_shares_as_far_as_they_have_faces() -> None:
     assert (rows >= 400).sum() == 3
     assert rows.tolist() == balanced(manifest, 43, seed=1).tolist() != balanced(manifest, 43, seed=2).tolist()
     assert balanced(manifest, 1000).tolist() == list(range(403))
+
+
+def test_seventy_or_more_is_not_ninety_five() -> None:
+    ages = [(70.0, 120.0), (20.0, 29.0), None, (115.0, 120.0)]
+    manifest = Manifest.from_faces([Face(f"{n}.jpg", age=age) for n, age in enumerate(ages)], ".", Crop("chip"))
+    assert middle_age(manifest).tolist() == pytest.approx([75.0, 24.5, np.nan, 117.5], nan_ok=True)
 
 
 def test_points_tell_where_a_drawn_face_is(manifest: Manifest) -> None:

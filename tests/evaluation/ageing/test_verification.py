@@ -78,6 +78,35 @@ def test_thresholds_are_those_of_a_loop_over_all_pairs(people: tuple[Manifest, n
     assert found.same(cosines, np.array([[-3.0, 20.0]])).tolist() == [[1, 0]]
 
 
+def test_a_first_gap_of_few_pairs_takes_all_strangers() -> None:
+    rng = np.random.default_rng(0)
+    ages = np.arange(0.0, 12 * 8, 8)  # nobody is under five years from anybody but himself
+    faces = [Face(f"{i}.jpg", age=(age, age), person=f"p{i}") for i, age in enumerate(ages)]
+    faces += [Face("again.jpg", age=(1.0, 1.0), person="p0"), Face("other.jpg", age=(2.0, 2.0), person="q")]
+    embeddings = rng.normal(size=(len(faces), 8))
+    manifest = Manifest.from_faces(faces, ".", Crop("chip"))
+    found = fit_thresholds(embeddings, manifest, far=0.05, resamples=100)
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    persons = manifest.strings("person")
+    strangers = [float(unit[i] @ unit[j]) for i, j in combinations(range(len(faces)), 2) if persons[i] != persons[j]]
+    assert found.about["gaps"][0]["different"] == 2
+    assert all(gap["borrowed"] for gap in found.about["gaps"])
+    assert len(set(found.thresholds.tolist())) == 1
+    assert sum(value > found.thresholds[0] + 1e-9 for value in strangers) == int(0.05 * len(strangers))
+
+
+def test_fids_interval_knows_that_the_real_faces_are_a_sample_too() -> None:
+    rng = np.random.default_rng(2)
+    told, values = [], []
+    for _ in range(12):
+        real, made = rng.normal(size=(100, 6)), rng.normal(size=(400, 6))
+        found = realism(real, made, Bootstrap(np.arange(400), 100))["fid"]
+        told.append((found["high"] - found["value"]) / 1.96)
+        values.append(found["value"])
+    # With the renders alone resampled it is about half of what it should be: most of the noise is the real faces'.
+    assert np.mean(told) > 0.8 * np.std(values)
+
+
 def test_realism_is_kid_and_fid_with_intervals_that_hold_them() -> None:
     rng = np.random.default_rng(1)
     real, like, unlike = rng.normal(size=(150, 8)), rng.normal(size=(120, 8)), rng.normal(0.5, 1, (120, 8))

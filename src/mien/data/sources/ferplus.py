@@ -24,9 +24,9 @@ class FERPlus(Source):
     """`FER2013Train/fer0000002.png`, 48 px and grey, with the votes of ten raters in `fer2013new.csv`.
 
     `expression` is what most raters said, where that is one of the eight; a tie, or most of them unsure, leaves it
-    unknown and keeps the votes. Where most saw no face there is none, as in the code of Barsoum et al., "Training
-    deep networks for facial expression recognition with crowd-sourced label distribution", ICMI 2016, which also
-    leaves out the faces most were unsure of; here they teach a network to be unsure.
+    unknown and keeps the votes, by which a tie teaches (`metrics.raters.expression_labels`). Where most saw no face
+    there is none; faces that most were unsure of teach nothing: both as in the code of Barsoum et al., "Training
+    deep networks for facial expression recognition with crowd-sourced label distribution", ICMI 2016.
 
     The published split stays in the column `usage` and is not taken for mien's: of the 3,578 faces of PublicTest 315
     have near-identical pictures in the 11,000 of Training that were looked at.

@@ -25,6 +25,7 @@ from mien.files import write_json
 from mien.metrics import age as age_metrics
 from mien.metrics import ageing
 from mien.metrics.bootstrap import Bootstrap
+from mien.models.renderer import check_ages
 from mien.models.trivial import Copy, MeanFace, PixelShift
 
 #: Files of an audit, in its folder.
@@ -75,6 +76,7 @@ def audit_ageing(
     counted = np.isin(asked, np.array(list(ages), dtype=np.float64))
     if not counted.any() or len(asked) < 2:
         raise MienError("an ageing audit takes two ages or more, of which one counts; --ages 5:75:10")
+    check_ages(torch.from_numpy(asked)[None], 1)
     limits = ageing.bands(asked, counted)
     part = manifest.split(split)
     judges.age.check(part)
@@ -99,7 +101,8 @@ def audit_ageing(
 
     notes = list(remarks)
     truth, teaching = _truth(faces, notes), _teaching(manifest, split, others)
-    everyone = named([*shown, *_trivial(faces, teaching, asked, limits, folder, device, notes)])
+    trivial, taught_by = _trivial(faces, teaching, asked, limits, folder, device, notes)
+    everyone = named([*shown, *trivial])
     passes = {}
     for name, one in everyone.items():
         told = facts | {"renderer": one.hash, "truth": truth is not None}
@@ -133,7 +136,7 @@ def audit_ageing(
             "seed": seed,
             "resamples": resamples,
             "rejected": faces.rejected,
-            "taught_by": None if teaching is None else len(teaching),
+            "taught_by": taught_by,
             "notes": notes,
             **about,
         },
@@ -221,8 +224,9 @@ def _trivial(
     folder: Path,
     device: str,
     notes: list[str],
-) -> list[Shown]:
-    """Copy, mean face and pixel shift. They are told the faces' ages: a rival that knows more is the harder one."""
+) -> tuple[list[Shown], int | None]:
+    """Copy, mean face and pixel shift, and of how many faces the mean ones are. They are told the faces' ages: a rival
+    that knows more is the harder one."""
     crop, side = faces.manifest.crop, faces.side
     found: list[Shown] = [Live(Copy(crop, side), "trivial", True, device)]
     try:
@@ -233,7 +237,8 @@ def _trivial(
         made = kept(folder / "means.npz", facts, lambda: mean_faces(teaching, limits, least))
     except MienError as error:
         notes.append(str(error))
-        return found
+        return found, None
+    count = int(made["counts"].sum())
     means, years = torch.from_numpy(made["means"]), torch.from_numpy(asked[made["bands"]]).float()
     found.append(Live(MeanFace(crop, means, years), "trivial", True, device))
     if lacking := sorted(set(asked.tolist()) - set(years.tolist())):
@@ -241,8 +246,8 @@ def _trivial(
         notes.append(f"too few faces for a mean one of {ages} years: the nearest age's stands in")
     if len(years) < 2:
         notes.append("no shift by pixel means: it takes mean faces of two ages")
-        return found
-    return [*found, Live(PixelShift(crop, means, years), "trivial", True, device)]
+        return found, count
+    return [*found, Live(PixelShift(crop, means, years), "trivial", True, device)], count
 
 
 def _verification(
@@ -301,7 +306,7 @@ def _judged_real(
             "judged": judged,
             "mae": np.abs(judged - ages),
             "bias": judged - ages,
-            "in_band": ((judged >= low) & (judged < high)).astype(float),
+            "in_band": ageing.in_band(judged[:, None], limits[place : place + 1])[:, 0],
         }
         found[f"{asked[place]:g}"] = {"n": len(rows), **(estimates(values, boot, rows) if len(rows) else {})}
     return found

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mien.errors import MienError
 from mien.evaluation.ageing.judges import KEPT, Judges
 from mien.evaluation.ageing.sample import Faces, Truth
 from mien.evaluation.ageing.shown import Shown
@@ -60,8 +61,9 @@ def run_pass(
     parts: list[Arrays] = []
     pictures: dict[int, np.ndarray] = {}
     one: torch.Tensor | None = None
+    loader = faces.loader()
     with Progress(len(faces), "faces", shown.name, show) as progress:
-        for batch in faces.loader().epoch():
+        for batch in loader.epoch():
             rows, images = batch.index.numpy(), batch.images.to(device).contiguous()
             made = shown.pictures(keys[rows], images, faces.ages[rows], ages)
             part = _judged(made, images, faces, rows, judges)
@@ -76,7 +78,9 @@ def run_pass(
                     pictures[row] = made[place].cpu().numpy()
             one = images[0] if one is None else one
             progress.advance(len(rows))
-    assert one is not None
+    if loader.rejected or one is None:
+        reason = next(iter(loader.rejected.values()), "there is none")
+        raise MienError(f"a given face could be read before and cannot now: {reason}; put it back, and call again")
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     cost = {name: np.array(np.nan if value is None else value) for name, value in shown.cost(one).items()}
     return found | cost | {"strips": np.stack([pictures[row] for row in strips.tolist()])}

@@ -33,8 +33,10 @@ def realism(
     drawn_real, drawn_made = (one.replicates({"w": _self})["w"] for one in (other, boot))
     values = _kids(real, made, drawn_real, drawn_made)
     values[0] = kid(real, made)
-    value, some = fid(real, made), np.flatnonzero(drawn_made.sum(axis=1) > 0)[1 : RESAMPLES + 1]
-    spread = float(np.std([fid(real, _drawn(made, drawn_made[row])) for row in some])) if len(some) > 1 else np.nan
+    value = fid(real, made)
+    some = np.flatnonzero((drawn_made.sum(axis=1) > 0) & (drawn_real.sum(axis=1) > 0))[1 : RESAMPLES + 1]
+    resampled = [fid(_drawn(real, drawn_real[row]), _drawn(made, drawn_made[row])) for row in some]
+    spread = float(np.std(resampled)) if len(some) > 1 else np.nan
     low, high = value - 1.96 * spread, value + 1.96 * spread
     return counts | {
         "kid": estimate(values, len(made)),

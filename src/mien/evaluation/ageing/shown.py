@@ -117,11 +117,17 @@ class Stored:
         table, about, self.folder = open_renders(path)
         model = about.get("model") or {}
         self.name, self.crop = str(model.get("name") or Path(path).name), Crop.from_dict(about["crop"])
+        # A face that was found in a picture and cut out anew is another crop than the manifest's.
         self._places = {
             (row["sha256"], round(row["age"], 3)): row["picture"]
-            for row in table.select(["sha256", "age", "picture"]).to_pylist()
-            if row["picture"] is not None
+            for row in table.select(["sha256", "age", "picture", "left"]).to_pylist()
+            if row["picture"] is not None and row["left"] is None
         }
+        if not self._places:
+            raise MienError(
+                f"{self.folder / FILE}: no face was rendered as it is stored, all were found and cut anew; give mien "
+                "render the manifest, or --crops"
+            )
         # Judges' answers are kept by this hash: pictures may be replaced, and two folders be of one model or of none.
         files = [(*key, picture, _stamp(self.folder / picture)) for key, picture in self._places.items()]
         self.hash = fingerprint(nn.Identity(), {"model": model, "pictures": files})

@@ -84,9 +84,10 @@ def fit_thresholds(
     last = float("nan")
     for place, (low, high) in enumerate(GAPS):
         others = cosines[(gaps == place) & ~same]
-        borrowed = len(others) < FEWEST and not np.isnan(last)
-        if not borrowed:
-            last = threshold_at_far(others if len(others) else cosines[~same], far)
+        borrowed = len(others) < FEWEST
+        if not borrowed or np.isnan(last):
+            # The first gap has no smaller one: strangers at any gap are more than too few.
+            last = threshold_at_far(cosines[~same] if borrowed else others, far)
         thresholds[place] = last
         own = np.flatnonzero((gaps == place) & same)
         entry: dict[str, Any] = {
