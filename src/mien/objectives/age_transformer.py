@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from mien.models.renderer import as_float, resized
 from mien.objectives.adversarial import AdaptiveAugment, gradient_penalty, taken_for_made, taken_for_real
 from mien.objectives.ageing import GENDER, SPREAD, TEXT, Ageing, as_guided, collapse, label_spread
 from mien.objectives.ageing_settings import AgeTransformerObjectiveSettings
-from mien.objectives.base import Objective, Reduce, Terms, averaged
+from mien.objectives.base import Objective, Reduce, Terms, averaged, say
 from mien.objectives.coding import AGE
 from mien.objectives.guides import (
     TRAITS,
@@ -360,7 +359,7 @@ class AgeTransformerObjective(Objective):
         if said:
             if options.stop_on_collapse and self.collapsed >= options.patience:
                 raise CollapseError(f"{said}; stopped after {self.collapsed} epochs of it")
-            print(said, file=sys.stderr, flush=True)
+            say(said)
         return figures
 
     def figures(self) -> dict[str, Any]:

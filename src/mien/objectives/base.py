@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from mien.data.loading import FaceLoader
@@ -88,6 +90,12 @@ class Objective(ABC):
     def figures(self) -> dict[str, Any]:
         """Matplotlib figures of the last validation, for TensorBoard."""
         return {}
+
+
+def say(text: str) -> None:
+    """Print it on standard error, from the first of the processes that train together."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_rank()):
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from mien.models.beta_vae import UNIT, BetaVae, Posterior
 from mien.models.checkpoint import save_beta_vae
 from mien.models.perceptual import Perceptual
 from mien.models.renderer import as_float
-from mien.objectives.base import Objective, Terms, averaged
+from mien.objectives.base import Objective, Terms, averaged, say
 from mien.objectives.beta_vae_settings import BetaVaeObjectiveSettings
 from mien.objectives.coding import AGE, ATTRIBUTES, JUDGED, Tally
 from mien.objectives.guides import TRAITS, AgeGuide, changed_traits, jittered
@@ -332,7 +331,7 @@ class BetaVaeObjective(Objective):
             int(figures["code/active"]), self.vae.settings.id_dims, figures["rate/id"], figures["code/explained"]
         )
         if said:
-            print(said, file=sys.stderr, flush=True)
+            say(said)
         return figures
 
     def figures(self) -> dict[str, Any]:
