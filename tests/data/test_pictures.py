@@ -215,3 +215,8 @@ def test_pictures_names_what_failed(tmp_path):
 def test_endings():
     assert all(map(is_picture, ("a.JPG", "b.jpeg", "c.WebP", "d.chip.png")))
     assert not any(map(is_picture, ("a.txt", "jpg", "b.jpg.zip")))
+
+
+def test_a_heic_photo_is_told_to_be_one_whatever_its_name() -> None:
+    with pytest.raises(PictureError, match="a kind of picture that mien does not read; convert it to JPEG or PNG"):
+        decode(b"\x00\x00\x00\x18ftypheic" + bytes(40))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 import torch
 
 from mien.errors import MienError
@@ -18,6 +19,7 @@ from mien.models.checkpoint import (
     load_estimator,
     save_estimator,
     save_facts,
+    save_tensors,
     write_pointer,
 )
 from mien.models.estimator import Estimator, ModelSettings, build_estimator, start_from
@@ -53,6 +55,16 @@ def test_saved_and_loaded_it_answers_the_same(tmp_path: Path) -> None:
     assert loaded.states == estimator.states
     assert loaded.calibrated_on == {"manifest": "abc", "split": "val"}
     assert not loaded.training
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise safetensors.SafetensorError("Error while serializing: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(MienError, match=r"weights\.safetensors cannot be written: .*No space left on device"):
+        save_tensors(tmp_path / "weights.safetensors", {"x": torch.zeros(2)})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_is_asked_for_its_best_checkpoint(tmp_path: Path) -> None:

@@ -127,6 +127,8 @@ def decode(data: bytes, side: int | None = None) -> np.ndarray:
     except PictureError:
         raise
     except UnidentifiedImageError:
+        if data[4:8] == b"ftyp":  # HEIC, as telephones make it, whatever the file is called
+            raise PictureError(OTHER) from None
         raise PictureError(f"no picture: it begins with {data[:8]!r}") from None
     except Image.DecompressionBombError:
         raise PictureError(f"more than {MAX_PIXELS // 1_000_000} megapixels") from None

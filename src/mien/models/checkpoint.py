@@ -30,12 +30,16 @@ WEIGHTS, FACTS = "model.safetensors", "model.json"
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write named tensors as safetensors; the file appears whole."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     # Safetensors wants each tensor dense and in memory of its own.
     dense = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     with whole(path) as beside:
-        save_file(dense, beside)
+        try:
+            save_file(dense, beside)
+        except SafetensorError as error:  # what it makes of a full disk
+            raise MienError(f"{path} cannot be written: {error}") from None
 
 
 def save_estimator(folder: Path, estimator: Estimator, weights: Mapping[str, Tensor] | None = None) -> None:
