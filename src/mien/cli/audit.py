@@ -285,7 +285,7 @@ def _print_table(metrics: dict[str, Any]) -> None:
     for name, part in metrics["tasks"].items():
         lost = LOST[part["figure"]]
         hard = sorted(part["corruptions"].items(), key=lambda one: -one[1]["drop"]["value"])[:3]
-        named = ", ".join(f"{one} {lost(entry['drop']['value'])}" for one, entry in hard)
-        print(f"{name}: loses most by {named}")
+        named = ", ".join(f"{one} {lost(entry['drop']['value'])}" for one, entry in hard if entry["drop"]["value"] > 0)
+        print(f"{name}: loses most by {named}" if named else f"{name}: loses nothing by any of them")
         for by, worst in part["worst_group"].items():
             print(f"{name}: by {words(by)} loses most {worst['group']} {lost(worst['drop'])}")

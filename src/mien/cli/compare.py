@@ -48,6 +48,11 @@ def _open(run: Path, split: str) -> Predictions:
 
     path = run if run.suffix == ".parquet" else run / f"predictions.{split}.parquet"
     if not path.is_file():
+        if not run.is_dir():
+            raise MienError(
+                f"{run}: no such folder; compare takes folders with a predictions.{split}.parquet, such as a run, or "
+                "FACES/evaluation after `mien evaluate FACES --model NAME`"
+            )
         raise MienError(f"{path}: no such file; `mien evaluate --model {run} --split {split}` makes it")
     return Predictions.open(path)
 

@@ -88,7 +88,7 @@ class Job:
         if changed:
             news = "; ".join(f"{key} was {there.get(key)}, is {here.get(key)}" for key in changed)
             raise MienError(
-                f"{self.folder} holds another job: {news}; choose another folder, or remove this one to begin anew"
+                f"{self.folder} holds another job: {news}; choose another folder (-o), or remove this one to begin anew"
             )
 
     def path(self, number: int) -> Path:

@@ -139,8 +139,14 @@ def _summary(name: str, part: Mapping[str, Any], about: Mapping[str, Any]) -> li
     order = sorted((one for one in drops if drops[one].known), key=lambda one: -drops[one].value)
     if not order:
         return []
-    hard = ", ".join(f"{one.replace('_', ' ')} ({_lost(part, drops[one].value)})" for one in order[:3])
-    lines = [f"**{name.capitalize()}** suffers most from {hard}, and least from {order[-1].replace('_', ' ')}."]
+    worse = [one for one in order[:3] if drops[one].value > 0]
+    hard = ", ".join(f"{one.replace('_', ' ')} ({_lost(part, drops[one].value)})" for one in worse)
+    least = f", and least from {order[-1].replace('_', ' ')}" if order[-1] not in worse else ""
+    lines = [
+        f"**{name.capitalize()}** suffers most from {hard}{least}."
+        if worse
+        else f"**{name.capitalize()}** suffers from none of the corruptions."
+    ]
     worst = [f"{words(by)} {one['group']} ({_lost(part, one['drop'])})" for by, one in part["worst_group"].items()]
     if worst:
         lines.append(f"{name.capitalize()}: the groups that lose most are {'; '.join(worst)}.")
