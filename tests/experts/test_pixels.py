@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
-from mien.errors import MienError
 from mien.experts.pixels import PIXELS, Pixels, prepared, view
 
 
@@ -19,8 +19,10 @@ def test_colours_stand_in_the_order_and_scale_of_the_weights() -> None:
 
 
 def test_an_unknown_order_is_refused() -> None:
-    with pytest.raises(MienError, match="unknown order of colours 'gbr'"):
+    with pytest.raises(ValidationError, match="'rgb' or 'bgr'"):
         Pixels("gbr")
+    with pytest.raises(ValidationError, match="greater than 0"):
+        Pixels(std=(1, 0, 1))
 
 
 def test_a_view_is_the_middle_and_its_mirror_image() -> None:

@@ -1,5 +1,6 @@
 """The file that lists the experts: what it gives, and what it says of mistakes."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_an_onnx_file_with_its_pixels(tmp_path: Path) -> None:
         "- {kind: onnx, name: b, weights: weights.safetensors, pixels: caffe, ages: [0.25, 1]}\n",
     )
     first, second = load_experts(file).experts
-    assert first.pixels.model_dump() == {"order": "bgr", "scale": 255, "mean": (0, 0, 0), "std": (1, 1, 1)}
+    assert asdict(first.pixels) == {"order": "bgr", "scale": 255, "mean": (0, 0, 0), "std": (1, 1, 1)}
     assert second.pixels == "caffe"
     assert first.hash() == content(tmp_path / "weights.safetensors")
     with pytest.raises(MienError, match="no ONNX file that can be run"):

@@ -21,6 +21,13 @@ class Answers:
     confidences: np.ndarray
     variances: np.ndarray
 
+    @classmethod
+    def expected(cls, shares: np.ndarray, ages: np.ndarray) -> Answers:
+        """Of distributions (N, K) over `ages` (K,): the expectation, minus the standard deviation, the variance."""
+        mean = shares @ ages
+        variance = (shares * (ages - mean[:, None]) ** 2).sum(1)
+        return cls(mean, -np.sqrt(variance), variance)
+
 
 class Expert(Protocol):
     """Tells the age of face crops.

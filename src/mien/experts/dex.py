@@ -62,10 +62,7 @@ class Dex:
         """See `Expert.ask`."""
         batch = torch.from_numpy(np.stack([resize(image, SIZE) for image in images])).to(self.device)
         shares = self.network(prepared(batch, self.pixels)).cpu().double().softmax(1)
-        ages = torch.arange(AGES, dtype=torch.float64)
-        expected = shares @ ages
-        variance = (shares * (ages - expected[:, None]) ** 2).sum(1)
-        return Answers(expected.numpy(), -variance.sqrt().numpy(), variance.numpy())
+        return Answers.expected(shares.numpy(), np.arange(AGES, dtype=np.float64))
 
 
 def build(architecture: str) -> nn.Module:

@@ -29,7 +29,7 @@ class Onnx:
     Args:
         weights: the file.
         output: which of its outputs tells the age; need not be told of a file with one.
-        ages: the ages that the columns stand for, in years; None: 0, 1, 2 ... for a distribution.
+        ages: the ages that the columns stand for, in years; empty: 0, 1, 2 ... for a distribution.
         column: the column that is the number; need not be told of an output of one column.
         years: how many years one of that number is.
         pixels: what its pictures were in training.
@@ -128,9 +128,7 @@ class Onnx:
             nothing = np.full(len(images), np.nan)
             return Answers(said[:, self.column] * self.years, nothing, nothing.copy())
         shares = torch.from_numpy(said).softmax(1).numpy() if self.logits else said / said.sum(1, keepdims=True)
-        expected = shares @ self.ages
-        variance = (shares * (self.ages - expected[:, None]) ** 2).sum(1)
-        return Answers(expected, -np.sqrt(variance), variance)
+        return Answers.expected(shares, self.ages)
 
     def _run(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Its output for uint8 pictures (3, H, W), as (N, K) float64."""

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import ConfigDict, PositiveFloat
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from mien.errors import unknown
 
-ORDERS = ("rgb", "bgr")
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Pixels:
     """The order of the colours, the largest value, mean and deviation of each channel in that order and on that scale.
 
     Raises:
-        MienError: an unknown order.
+        ValidationError: an unknown order, a scale or deviation that is not above 0.
     """
 
-    order: str = "rgb"
-    scale: float = 1.0
+    order: Literal["rgb", "bgr"] = "rgb"
+    scale: PositiveFloat = 1.0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        if self.order not in ORDERS:
-            raise unknown("order of colours", self.order, ORDERS, "pixels")
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
 
 
 #: Networks trained with Caffe take blue first and 0-255 (the means of VGG-Face and ImageNet); those trained with

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mien.errors import MienError
 from mien.experts.base import Expert
 from mien.experts.methods import METHODS
+from mien.experts.pixels import PIXELS, Pixels
 
 #: What a name may be: it heads columns.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -49,17 +50,6 @@ class OursSettings(BaseModel):
         from mien.models.estimator import weights_hash
 
         return weights_hash(load_estimator(self.model))
-
-
-class PixelSettings(BaseModel):
-    """What a network's pictures were in training; see `Pixels`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    order: Literal["rgb", "bgr"] = "rgb"
-    scale: float = Field(default=1.0, gt=0)
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
 
 
 class DexSettings(BaseModel):
@@ -151,7 +141,7 @@ class OnnxSettings(BaseModel):
     ages: list[float] = []
     column: int | None = Field(default=None, ge=0)
     years: float = Field(default=1.0, gt=0)
-    pixels: Literal["torchvision", "caffe", "vggface"] | PixelSettings = PixelSettings()
+    pixels: Literal["torchvision", "caffe", "vggface"] | Pixels = Pixels()
     cut: float = Field(default=0.0, ge=0, lt=0.5)
     size: int | None = Field(default=None, ge=8, le=1024)
     terms: str = "those of the file"
@@ -161,22 +151,10 @@ class OnnxSettings(BaseModel):
 
     def build(self, device: str) -> Expert:
         from mien.experts.onnx import Onnx
-        from mien.experts.pixels import PIXELS, Pixels
 
-        told = self.pixels
-        pixels = PIXELS[told] if isinstance(told, str) else Pixels(**told.model_dump())
-        return Onnx(
-            self.weights,
-            self.name,
-            self.output,
-            self.ages,
-            self.column,
-            self.years,
-            pixels,
-            self.cut,
-            self.size,
-            self.terms,
-        )
+        told = self.model_dump(include={"name", "output", "ages", "column", "years", "cut", "size", "terms"})
+        pixels = PIXELS[self.pixels] if isinstance(self.pixels, str) else self.pixels
+        return Onnx(self.weights, pixels=pixels, **told)
 
     def hash(self) -> str:
         """sha256 of the file, and of those beside it that hold its weights."""
