@@ -11,6 +11,10 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["MIEN_CACHE"] = "off"  # tests leave nothing behind
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # With `-n`, each process has one thread: where every process starts one a core they wait for each other, and the
+    # trees of scikit-learn take a hundred times as long. Before torch is imported, or it has no effect.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(optionalhook=True)

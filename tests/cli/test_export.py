@@ -91,7 +91,7 @@ def test_json_is_one_object(checkpoint: Path, tmp_path: Path) -> None:
     [
         (["-o", "model.pt"], "ends in .onnx"),
         (["-o", "x.onnx", "-m", "face-mobil"], "did you mean 'face-mobile'"),
-        (["-o", "x.onnx", "-m", "face-landmarks"], "expected 'estimator' or 'age_transformer'"),
+        (["-o", "x.onnx", "-m", "face-landmarks"], "expected an estimator or an AgeTransformer"),
         (["-o", "x.onnx", "--tasks", "age,weight"], "unknown task 'weight'"),
         (["-o", "x.onnx", "--tasks", ","], "no task is asked for"),
         (["-o", "x.onnx", "-m", "face-ages", "--tasks", "age"], "has no tasks"),

@@ -66,6 +66,17 @@ def test_ten_ages_of_a_crop_and_the_same_bytes_again(
     assert again.exit_code == 0
     for path in made:
         assert path.read_bytes() == (Path("again/part-000000") / path.name).read_bytes()
+    # Other ages of the same picture lie beside them; the first, asked for again, are there already.
+    other = run(crop, "--model", model, "--crops", "--device", "cpu", "--ages", "20,40")
+    assert other.exit_code == 0, other.stderr
+    assert other.stdout.split() == [str(Path("renders/one-2/part-000000/000000-0-strip.png"))]
+    third = run(crop, "--model", model, "--crops", "--device", "cpu", "--ages", "30", "--json")
+    assert json.loads(third.stdout)["folder"] == str(Path("renders/one-3"))
+    before = made[0].stat().st_mtime_ns
+    same = run(crop, "--model", model, "--crops", "--device", "cpu")
+    assert same.stdout == result.stdout
+    assert made[0].stat().st_mtime_ns == before
+    assert sorted(path.name for path in Path("renders").iterdir()) == ["one", "one-2", "one-3"]
 
 
 def test_an_aimed_renderer_says_so_and_is_another_job(model: Path, crop: Path, tmp_path: Path) -> None:

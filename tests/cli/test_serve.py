@@ -98,7 +98,10 @@ def test_a_port_in_use_is_one_line_with_what_to_do() -> None:
     ("arguments", "message"),
     [
         (["--model", "nobody"], "unknown model 'nobody'"),
-        (["--renderer", "face-mobile"], "holds 'estimator', expected 'beta_vae' or 'age_transformer'"),
+        (
+            ["--renderer", "face-mobile"],
+            "holds an estimator, which `mien predict` takes; expected a beta-VAE or an AgeTransformer",
+        ),
         (["--detector", "cascad"], "did you mean 'cascade'"),
         (["--host", "192.0.2.1"], "host '192.0.2.1' is no address of this machine"),
     ],

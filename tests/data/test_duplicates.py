@@ -202,3 +202,15 @@ def test_reading_lists_what_cannot_be_read(tmp_path, different: list[Image.Image
     assert (found.images[1] == 0).all()
     duplicates: Duplicates = find_duplicates(found, show=False)
     assert duplicates.groups.tolist() == [0, -1, -1, 0]
+
+
+def test_drawn_persons_who_look_alike_are_no_copies(tmp_path, different: list[Image.Image]) -> None:  # type: ignore[no-untyped-def]
+    different[0].save(tmp_path / "a.jpg", quality=95)
+    different[0].save(tmp_path / "b.png")
+    (tmp_path / "c.png").write_bytes((tmp_path / "b.png").read_bytes())
+    for source, groups in (("folder", [0, 0, 0]), ("drawn", [-1, 0, 0])):
+        faces = [Face(name, source=source) for name in ("a.jpg", "b.png", "c.png")]
+        found = find_duplicates(
+            read_thumbnails(Manifest.from_faces(faces, tmp_path, Crop("chip")), show=False), show=False
+        )
+        assert found.groups.tolist() == groups

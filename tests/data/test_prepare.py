@@ -545,6 +545,13 @@ def test_figures_of_an_earlier_manifest_are_no_faces(pack, picture, tmp_path):
     assert listed(path / "faces" / "rejected.csv") == {
         "faces/inspect/figure.png": f"it lies in {path / 'faces'}, which -o writes"
     }
+    # What lies beside a manifest in the folder that is read is none either, wherever the new one is written.
+    prepare(FolderSource(crop="chip"), path, path, show=False)
+    pack("folder", {"inspect/inspect.json": b"{}", "inspect/figures/analysis.png": picture(3), "b.jpg": picture(4)})
+    prepared = prepare(FolderSource(crop="chip"), path, tmp_path / "elsewhere", show=False)
+    assert {"a.jpg", "b.jpg"} <= set(prepared.manifest.strings("path"))
+    refused = listed(tmp_path / "elsewhere" / "rejected.csv")
+    assert refused["inspect/figures/analysis.png"] == "mien wrote it beside faces.parquet"
 
 
 def test_a_manifest_made_of_another_never_shows_other_pictures(tmp_path):

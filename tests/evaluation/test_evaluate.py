@@ -17,6 +17,7 @@ from mien.evaluation.worst import by_tag, tags_of, turned_away, worst_rows
 from mien.faces import GENDERS, RACES, Crop, Face
 from mien.models.checkpoint import save_estimator
 from mien.models.estimator import Estimator, ModelSettings, build_estimator
+from mien.models.met import KEPT, MARK, Met
 from mien.tasks.face import TasksSettings
 
 COUNT = 90
@@ -134,7 +135,16 @@ def test_faces_that_were_learnt_from_or_that_chose_are_told(manifest: Manifest, 
     assert "learnt from these faces" in str(caution(estimator, manifest, "train"))
     assert "epoch was chosen on these faces (data.select=val)" in str(caution(estimator, manifest, "val"))
     assert caution(estimator, manifest, "test") is None
-    assert caution(estimator, manifest.take(np.arange(70)), "val") is None  # nothing tells
+    other = manifest.take(np.arange(70))
+    assert caution(estimator, other, "val") is None  # nothing tells
+    # Pictures that it learnt from are known wherever they stand.
+    hashes = other.split("val").strings("sha256")
+    estimator.learnt = Met.of(hashes[:3])
+    assert str(caution(estimator, other, "val")).startswith("it learnt from 3 of these faces: ")
+    assert caution(estimator, other, "train") is None
+    many = [number.to_bytes(MARK, "big") for number in range(KEPT)]
+    estimator.learnt = Met.of([*many, *hashes])  # the low ones are kept: of these faces it does not tell
+    assert caution(estimator, other, "val") is None
 
 
 def test_a_runs_own_record_is_that_of_its_best_weights_on_its_own_faces(manifest: Manifest, tmp_path: Path) -> None:

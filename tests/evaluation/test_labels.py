@@ -123,7 +123,7 @@ def test_copies_are_held_against_each_other_and_models_decide() -> None:
     assert found[3].corrections["gender"] == "Male"
     assert found[2].score == pytest.approx(1 / 3)
     assert found[5].corrections == {"gender": ""}
-    assert found[5].evidence == ["byte-identical pictures are labelled Female, Male"]
+    assert found[5].evidence == ["labelled Male, byte-identical pictures Female"]
     views = Views(["m"], np.array([[31.0, 31, 30, 30, 30, 20, 20]]), np.full((1, 7), 4.0))
     told = unknown.__class__(unknown.wrong, views.ages[0], np.full(7, 4.0), 0.0)
     found = {one.row: one for one in audit_labels(manifest, views, told, copies)}

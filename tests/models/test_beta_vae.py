@@ -203,9 +203,9 @@ def test_saved_and_loaded_it_renders_the_same(tmp_path: Path) -> None:
     ages = torch.tensor([[5.0], [60.0]])
     with torch.no_grad():
         torch.testing.assert_close(loaded.render(images(), ages), net.render(images(), ages))
-    with pytest.raises(MienError, match="holds 'beta_vae', expected 'estimator'"):
+    with pytest.raises(MienError, match=r"holds a beta-VAE, which .* takes; expected an estimator"):
         load_estimator(tmp_path)
-    with pytest.raises(MienError, match="holds 'estimator', expected 'beta_vae'"):
+    with pytest.raises(MienError, match="holds an estimator, which `mien predict` takes; expected a beta-VAE"):
         load_renderer("face-mobile")
 
 

@@ -23,6 +23,7 @@ from mien.models.checkpoint import (
     write_pointer,
 )
 from mien.models.estimator import Estimator, ModelSettings, build_estimator, start_from
+from mien.models.met import Met
 from mien.tasks.face import TasksSettings
 
 SMALL = {"backbone": "test_convnext", "input_size": 32, "dropout": 0.0}
@@ -45,6 +46,7 @@ def test_saved_and_loaded_it_answers_the_same(tmp_path: Path) -> None:
     estimator = small()
     estimator.states = {"age": {"temperature": 1.3, "blend": 0.25}}
     estimator.calibrated_on = {"manifest": "abc", "split": "val"}
+    estimator.learnt = Met.of([bytes(32), bytes(range(32))])
     save_estimator(tmp_path, estimator)
     loaded = load_estimator(tmp_path)
     before, after = estimator.predict(images()), loaded.predict(images())
@@ -54,6 +56,7 @@ def test_saved_and_loaded_it_answers_the_same(tmp_path: Path) -> None:
     assert loaded.crop == estimator.crop
     assert loaded.states == estimator.states
     assert loaded.calibrated_on == {"manifest": "abc", "split": "val"}
+    assert loaded.learnt == estimator.learnt
     assert not loaded.training
 
 
@@ -128,7 +131,7 @@ def test_what_is_no_model_is_one_clear_line(tmp_path: Path) -> None:
         (lambda folder: (folder / FACTS).write_text("{"), "damaged"),
         (lambda folder: (folder / WEIGHTS).write_bytes(b"x" * 40), "damaged weights"),
         (lambda folder: (folder / WEIGHTS).unlink(), "incomplete"),
-        (lambda folder: _change(folder, kind="renderer"), "holds 'renderer', expected 'estimator'"),
+        (lambda folder: _change(folder, kind="renderer"), "holds 'renderer', no model of mien; expected an estimator"),
         (lambda folder: _change(folder, format=99), "reads format 1"),
         (lambda folder: save_facts(folder, small({"race": None})), "do not belong together"),
     ],

@@ -17,6 +17,7 @@ from mien.models.backbone import Joined
 from mien.models.checkpoint import load_estimator, save_estimator
 from mien.models.estimator import Estimator, ModelSettings, build_estimator, start_from, weights_hash
 from mien.models.join import join
+from mien.models.met import Met
 from mien.objectives.estimator import EstimatorObjective, EstimatorSettings
 from mien.tasks.face import TasksSettings
 from mien.tasks.ordinal import METHODS
@@ -144,5 +145,8 @@ def test_faces_that_any_part_learnt_from_flatter_the_joined_model() -> None:
     singles = [made(1), made(2)]
     singles[0].settings["splits"] = singles[1].settings["splits"] = {"train": "train", "select": "val"}
     assert splits_of(join(singles)) == ("train", "val")
+    assert join(singles).learnt is None
+    singles[0].learnt, singles[1].learnt = Met.of([bytes(32)]), Met.of([bytes(range(32))])
+    assert join(singles).learnt == Met.of([bytes(32), bytes(range(32))])
     singles[1].settings["splits"] = {"train": "all", "select": "val"}
     assert splits_of(join(singles)) == ("all", "val")

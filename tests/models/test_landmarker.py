@@ -93,9 +93,9 @@ def test_saved_and_loaded_it_answers_the_same(tmp_path: Path) -> None:
 
 def test_each_kind_of_model_is_refused_in_the_place_of_the_other(tmp_path: Path) -> None:
     save_landmarker(tmp_path / "marks", landmarker())
-    with pytest.raises(MienError, match="holds 'landmarker', expected 'estimator'"):
+    with pytest.raises(MienError, match="holds a landmarker, which `--landmarker` takes; expected an estimator"):
         load_estimator(tmp_path / "marks")
-    with pytest.raises(MienError, match="holds 'estimator', expected 'landmarker'"):
+    with pytest.raises(MienError, match=r"holds an estimator, .*; expected a landmarker"):
         load_landmarker("face-mobile")
 
 

@@ -20,6 +20,7 @@ from mien.errors import MienError
 from mien.faces import Crop, Face
 from mien.files import alone
 from mien.models.checkpoint import load_estimator, read_pointer
+from mien.models.met import Met
 from mien.training.recipe import Recipe, load_recipe
 from mien.training.run import LOCK, _groups, train_run
 
@@ -94,6 +95,7 @@ def test_a_run_leaves_what_the_next_one_needs(drawn: Path, tmp_path: Path, monke
     estimator = load_estimator(run)
     assert "conformal" in estimator.states["age"]
     assert estimator.calibrated_on["split"] == "val"
+    assert estimator.learnt == Met.of(Manifest.open(drawn).split("train").strings("sha256"))
 
     # The same seed gives the same weights; the second run need not be judged for that.
     monkeypatch.setattr("mien.training.run.finish", lambda *_: None)

@@ -47,6 +47,7 @@ def labels(
     """
     from mien.cli.console import print_json, ready, say, table
     from mien.data.duplicates import DuplicateSettings, find_duplicates, read_thumbnails
+    from mien.data.inspection import Labels
     from mien.data.manifest import Manifest
     from mien.errors import MienError
     from mien.evaluation import labels as audit
@@ -89,11 +90,13 @@ def labels(
         "duplicates": settings.model_dump() if duplicates else None,
         "unreadable": unreadable,
     }
+    given = Labels(manifest)
     listed = [
         {
             "path": paths[one.row],
             "row": one.row,
             "score": one.score,
+            "labels": given.of(one.row),
             "evidence": one.evidence,
             "instead": one.corrections,
         }
@@ -178,6 +181,12 @@ def _learnt(name: str, estimator: Estimator | None, manifest: Manifest) -> np.nd
     if known.calibrated_on.get("manifest") == manifest.hash:
         split = splits_of(known)[0]
         return manifest.codes("split") == SPLITS.index(split) if split in SPLITS else np.ones(len(manifest), bool)
+    if known.learnt is not None and manifest.has("sha256"):
+        met = known.learnt.among(manifest.strings("sha256"))
+        if np.nansum(met) and np.isnan(met).any():
+            share = f"about {np.nanmean(met):.0%}"
+            say(f"{name} learnt from {share} of these faces; nothing tells from which: they are judged, too")
+        return np.asarray(met == 1)
     say(untold.format(name))
     return np.zeros(len(manifest), dtype=bool)
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from mien.jobs.engine import Job
+    from mien.jobs.inputs import Items
+    from mien.jobs.render import Rendering
+    from mien.jobs.workers import Engine
 
 #: Failures that are listed one by one.
 LISTED = 10
@@ -50,7 +56,10 @@ def render(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FOLDER", help="A broken job in it is taken up again; renders/NAME by default."
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="A broken job in it is taken up again. renders/NAME by default, or NAME-2 where that holds others.",
         ),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that share the work; 0: this one does it.")] = 0,
@@ -81,9 +90,8 @@ def render(
     from mien.models.renderer import Renderer, with_strength
 
     who = choose_engine(engine, workers, patience, address)
-    if output is None:
-        output = Path("renders") / name_of(inputs[0])
-    items = expand(inputs, [output])
+    places = [output] if output is not None else _places(name_of(inputs[0]))
+    items = expand(inputs, places)
     asked = ages_from(ages)
     where = usable(device)
     renderer: Renderer = load_renderer(model, where)
@@ -102,10 +110,11 @@ def render(
         paste=paste,
         device=where,
     )
-    job = question.job(output, items, who)
+    job = _job(question, places, items, who)
     if not first_rank():
         return
     sheet = write_grid(job) if grid else None
+    output = job.folder
     found = Found(output, rows=[] if json else None)
     for row in job.rows():
         found.count(row)
@@ -122,6 +131,26 @@ def render(
         say(f"{renderer.name} has seen ages {low:g} to {high:g}; what it shows at {guessed} is a guess")
     say(f"written: {output} ({found.faces:,} faces)")
     found.report()
+
+
+def _places(name: str) -> list[Path]:
+    """Where renders of this name lie already, in the order they came, and the first place that is free."""
+    places = [Path("renders") / name]
+    while places[-1].exists():
+        places.append(Path("renders") / f"{name}-{len(places) + 1}")
+    return places
+
+
+def _job(question: Rendering, places: list[Path], items: Items, who: Engine) -> Job:
+    """The finished job: in the first of `places` that holds no other one."""
+    from mien.jobs.engine import OtherJobError
+
+    for place in places[:-1]:
+        try:
+            return question.job(place, items, who)
+        except OtherJobError:
+            continue
+    return question.job(places[-1], items, who)
 
 
 class Found:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mien.data.pictures import decode, sha256
 from mien.data.similarity import SIDE, aligned, describe, mirror, thumbnail
+from mien.data.sources.drawn import DrawnSource
 from mien.errors import PictureError
 from mien.progress import Progress
 
@@ -53,12 +54,14 @@ class DuplicateSettings(BaseModel):
 class Thumbnails:
     """What one pass over the pictures leaves: (N, 48, 48) uint8 grey, (N, 32) uint8 sha256, and what failed.
 
-    Rows in `failed` (row -> reason) are zero.
+    Rows in `failed` (row -> reason) are zero. `drawn` holds the rows that mien drew: two persons there may look more
+    alike than two photos of one, so only the same bytes make them copies.
     """
 
     images: np.ndarray
     hashes: np.ndarray
     failed: dict[int, str]
+    drawn: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 @dataclass(slots=True)
@@ -102,7 +105,8 @@ def read_thumbnails(manifest: Manifest, show: bool = True) -> Thumbnails:
             except PictureError as error:
                 failed[row] = str(error).removeprefix(f"{path}: ")
             progress.advance()
-    return Thumbnails(images, hashes, failed)
+    drawn = manifest.strings("source") == DrawnSource.name if manifest.has("source") else np.zeros(count, dtype=bool)
+    return Thumbnails(images, hashes, failed, np.flatnonzero(drawn))
 
 
 def find_duplicates(thumbnails: Thumbnails, settings: DuplicateSettings | None = None, show: bool = True) -> Duplicates:
@@ -115,7 +119,7 @@ def find_duplicates(thumbnails: Thumbnails, settings: DuplicateSettings | None =
     stands_for = readable[first[which.reshape(-1)]]
     copy = stands_for != readable
     copies = np.stack([stands_for[copy], readable[copy]], axis=1)
-    rows = np.sort(readable[first])
+    rows = np.setdiff1d(readable[first], thumbnails.drawn)
     pairs, similarity, mirrored = find_pairs(thumbnails.images, rows, settings, show)
     labels = group_pairs(count, pairs, similarity)
     labels[copies[:, 1]] = labels[copies[:, 0]]

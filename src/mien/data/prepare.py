@@ -214,25 +214,24 @@ def _items(source: Source, path: Path, out: Path) -> tuple[Iterable[Item], bool,
     """What the source yields, whether it makes its pictures, and how many there are.
 
     Pictures in memory are taken one by one; what is read from disk is listed first, which is quick. What lies in `out`
-    below `path` is refused: pages and figures of an earlier manifest are no faces. Where both are one folder, what mien
-    writes beside a manifest that is there is.
+    below `path` is refused, and what mien wrote beside a manifest in `path`: pages and figures are no faces.
     """
     stream: Iterator[Item] = iter(source.faces(path))
     head = list(islice(stream, 1))
     if head and isinstance(head[0], Made):
         return chain(head, stream), True, getattr(source, "count", None)
     items = [*head, *stream]
-    here, there = path.resolve(), out.resolve()
-    if there == here:
-        own = _written(here) if (here / FILE).is_file() else None
-    else:  # a link in `path` leads elsewhere, and is still found below it
-        ways = ((here, there), (Path(os.path.abspath(path)), Path(os.path.abspath(out))))
-        below = {re.escape(one.relative_to(root).as_posix()) for root, one in ways if one.is_relative_to(root)}
-        own = re.compile(f"({'|'.join(below)})/") if below else None
-    if own is not None:
-        for place, item in enumerate(items):
-            if isinstance(item, Face) and own.match(item.path):
-                items[place] = Rejected(item.path, f"it lies in {out}, which -o writes")
+    # A link in `path` leads elsewhere, and is still found below it.
+    ways = ((path.resolve(), out.resolve()), (Path(os.path.abspath(path)), Path(os.path.abspath(out))))
+    below = {
+        re.escape(one.relative_to(root).as_posix()) for root, one in ways if one.is_relative_to(root) and one != root
+    }
+    told = {f"it lies in {out}, which -o writes": re.compile(f"({'|'.join(below)})/") if below else None}
+    told["mien wrote it beside faces.parquet"] = _written(path) if (path / FILE).is_file() else None
+    for place, item in enumerate(items):
+        for reason, own in told.items():
+            if own is not None and isinstance(item, Face) and own.match(item.path):
+                items[place] = Rejected(item.path, reason)
     return items, False, len(items)
 
 

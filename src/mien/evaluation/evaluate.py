@@ -245,16 +245,28 @@ def splits_of(estimator: Estimator) -> tuple[str, str]:
 
 
 def caution(estimator: Estimator, manifest: Manifest, split: str) -> str | None:
-    """What is wrong with judging `estimator` on a split of the manifest that it comes from; None: nothing."""
-    if estimator.calibrated_on.get("manifest") != manifest.hash:
+    """What is wrong with judging `estimator` on a split of a manifest; None: nothing that is known."""
+    if estimator.calibrated_on.get("manifest") == manifest.hash:
+        learnt, chose = splits_of(estimator)
+        if "all" in (learnt, split) or learnt == split:
+            some = "some of " if learnt != "all" and split == "all" else ""
+            return f"it learnt from {some}these faces (data.train={learnt}): its errors on them say nothing of others"
+        if chose in ("all", split):
+            return f"its best epoch was chosen on these faces (data.select={chose}): its errors on others are larger"
+    return _met(estimator, manifest, split)
+
+
+def _met(estimator: Estimator, manifest: Manifest, split: str) -> str | None:
+    """Whether the estimator, or what it started from, learnt from faces of a split that is not its own."""
+    if estimator.learnt is None or not manifest.has("sha256"):
         return None
-    learnt, chose = splits_of(estimator)
-    if "all" in (learnt, split) or learnt == split:
-        some = "some of " if learnt != "all" and split == "all" else ""
-        return f"it learnt from {some}these faces (data.train={learnt}): its errors on them say nothing of others"
-    if chose in ("all", split):
-        return f"its best epoch was chosen on these faces (data.select={chose}): its errors on others are larger"
-    return None
+    met = estimator.learnt.among(manifest.split(split).strings("sha256"))
+    known = met[np.isfinite(met)]
+    if not known.any():
+        return None
+    exact = len(known) == len(met)
+    some = f"{int(known.sum()):,}" if exact else f"about {max(known.mean(), 0.01):.0%}"
+    return f"it learnt from {some} of these faces: its errors on them say nothing of others"
 
 
 def _rows(manifest: Manifest, split: str) -> np.ndarray:

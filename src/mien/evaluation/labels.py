@@ -189,25 +189,26 @@ def _copies(rows: np.ndarray, labels: Labels, doubts: Doubts, identical: bool, o
         weight = 1.0 if identical else min(differ["age"] / FAR, 1.0)
         best = middle[int(np.argmax(right))]
         decided = float(np.max(right)) > 0.6
-        others = ", ".join(f"{value:g}" for value in np.unique(middle))
         for row, share in zip(known.tolist(), right.tolist(), strict=True):
             suspect = of(row)
-            suspect.evidence.append(f"{kind} pictures are labelled {others} years")
+            others = ", ".join(f"{value:.3g}" for value in np.unique(middle[known != row]))
+            mine = _years(labels.low[row], labels.high[row])
+            suspect.evidence.append(f"labelled {mine}, {kind} pictures {others} years")
             suspect.score = max(suspect.score, weight * (1 - share))
             own = (labels.low[row] + labels.high[row]) / 2
             if not decided:
                 suspect.corrections["age"] = ""
             elif abs(best - own) > 0.5:
                 suspect.corrections["age"] = round(float(best), 2)
-    for name, words in differ.items():
-        if name == "age":
-            continue
+    for name in differ.keys() - {"age"}:
         codes = labels.words[name]
         known = rows[codes[rows] >= 0]
         counts = np.bincount(codes[known], minlength=len(VOCABULARIES[name]))
         for row in known.tolist():
             suspect = of(row)
-            suspect.evidence.append(f"{kind} pictures are labelled {', '.join(words)}")
+            own, there = VOCABULARIES[name][codes[row]], np.unique(codes[known[known != row]])
+            others = ", ".join(VOCABULARIES[name][code] for code in there)
+            suspect.evidence.append(f"labelled {own}, {kind} pictures {others}")
             suspect.score = max(suspect.score, 1 - counts[codes[row]] / len(known))
             top = np.flatnonzero(counts == counts.max())
             if len(top) > 1:
@@ -269,4 +270,4 @@ def _says(views: Views, view: int, row: int) -> bool:
 
 
 def _years(low: float, high: float) -> str:
-    return f"{low:g}" if low == high else f"{low:g}-{high:g}"
+    return f"{low:.3g}" if low == high else f"{low:.3g}-{high:.3g}"

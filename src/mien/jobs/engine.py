@@ -49,6 +49,10 @@ class StoppedError(Exception):
     """Another worker failed, or the user asked to stop: what is done of the shard is not kept."""
 
 
+class OtherJobError(MienError):
+    """The folder holds a job that was asked for otherwise, whole or broken off."""
+
+
 class Job:
     """A resumable pass over a sequence of inputs: a folder with `job.json` and Parquet shards.
 
@@ -60,7 +64,8 @@ class Job:
         shard: inputs in one shard. A broken job does at most one shard a worker again.
 
     Raises:
-        MienError: the folder holds another job, or this one with other facts; the message says which.
+        OtherJobError: the folder holds another job, or this one with other facts; the message says which.
+        MienError: it holds shards of no job, or a damaged record.
     """
 
     RECORD, LOCK = "job.json", "job.lock"
@@ -87,7 +92,7 @@ class Job:
         changed = [key for key in {**there, **here} if there.get(key) != here.get(key)]
         if changed:
             news = "; ".join(f"{key} was {there.get(key)}, is {here.get(key)}" for key in changed)
-            raise MienError(
+            raise OtherJobError(
                 f"{self.folder} holds another job: {news}; choose another folder (-o), or remove this one to begin anew"
             )
 

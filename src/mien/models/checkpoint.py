@@ -22,10 +22,18 @@ from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.estimator import Estimator, ModelSettings, build_estimator
 from mien.models.landmarker import Landmarker, LandmarkerSettings
+from mien.models.met import Met
 
 #: Version of the layout of model.json.
 FORMAT = 1
 WEIGHTS, FACTS = "model.safetensors", "model.json"
+#: What a checkpoint may hold, and where it is used.
+KINDS = {
+    "estimator": ("an estimator", "`mien predict`"),
+    "beta_vae": ("a beta-VAE", "`mien latents` or `mien render`"),
+    "age_transformer": ("an AgeTransformer", "`mien render`"),
+    "landmarker": ("a landmarker", "`--landmarker`"),
+}
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -60,6 +68,7 @@ def save_facts(folder: Path, estimator: Estimator) -> None:
             "crop": estimator.crop.to_dict(),
             "states": estimator.states,
             "calibrated_on": estimator.calibrated_on,
+            "learnt": None if estimator.learnt is None else estimator.learnt.text(),
             "card": estimator.card,
         },
     )
@@ -185,12 +194,14 @@ def load_estimator(model: str | Path | None = None, device: str | torch.device =
 
         tasks = TasksSettings.model_validate(facts["settings"]["tasks"])
         crop = Crop.from_dict(facts["crop"])
+        learnt = Met.read(facts["learnt"]) if facts.get("learnt") else None
     except (KeyError, TypeError, ValueError) as error:
         raise MienError(f"{folder / FACTS}: not a model of this version of mien: {error}") from None
     estimator = build_estimator(settings, tasks, crop, load=False)
     _load_weights(estimator, folder)
     estimator.states = facts.get("states", {})
     estimator.calibrated_on = facts.get("calibrated_on", {})
+    estimator.learnt = learnt
     estimator.card = facts.get("card", {})
     estimator.settings = facts["settings"]
     estimator.name = facts.get("name") or str(model)
@@ -225,8 +236,9 @@ def _read_facts(folder: Path, *wanted: str) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise MienError(f"{path}: damaged ({error}); take another checkpoint") from None
     if not isinstance(facts, dict) or facts.get("kind") not in wanted:
-        kind = facts.get("kind") if isinstance(facts, dict) else type(facts).__name__
-        raise MienError(f"{path}: holds {kind!r}, expected {' or '.join(repr(name) for name in wanted)}")
+        kind = str(facts.get("kind")) if isinstance(facts, dict) else ""
+        what = "holds {}, which {} takes".format(*KINDS[kind]) if kind in KINDS else f"holds {kind!r}, no model of mien"
+        raise MienError(f"{path}: {what}; expected {' or '.join(KINDS[name][0] for name in wanted)}")
     if facts.get("format") != FORMAT:
         raise MienError(f"{path}: format {facts.get('format')}, this version of mien reads format {FORMAT}")
     return facts

@@ -16,6 +16,7 @@ from mien.errors import MienError
 from mien.faces import Crop
 from mien.models.backbone import Backbone, Joined, build_backbone
 from mien.models.landmarks import LandmarkBranch, mirrored
+from mien.models.met import Met
 from mien.tasks.base import Outputs, State, Task
 from mien.tasks.face import TASKS, TasksSettings, build_tasks, run_tasks
 
@@ -60,7 +61,7 @@ class Estimator(nn.Module):
 
     `states` holds what each task fitted on held-out faces (blend, temperature, conformal quantiles) and `decode`
     uses it. `crop` is how the faces sat in the pictures it learnt from. `calibrated_on` names the faces of `states`:
-    `{"manifest": hash, "split": name}`.
+    `{"manifest": hash, "split": name}`. `learnt` tells its training faces, None where they are not known.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Estimator(nn.Module):
         self.crop = crop
         self.states: dict[str, State] = {}
         self.calibrated_on: dict[str, str] = {}
+        self.learnt: Met | None = None
         self.name = ""
         #: What builds this network again, {"model": ..., "tasks": ...}; of a trained one "augment" too.
         self.settings: dict[str, Any] = {}

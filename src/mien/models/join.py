@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import torch
@@ -58,6 +60,8 @@ def join(estimators: Sequence[Estimator]) -> Estimator:
         ) from None
     joined.card |= inherited_terms([one.card for one in estimators])
     joined.settings["splits"] = _splits(estimators)
+    met = [one.learnt for one in estimators if one.learnt is not None]
+    joined.learnt = reduce(or_, met) if met else None
     augments = [one.settings.get("augment") for one in estimators]
     if all(augment == augments[0] for augment in augments):
         joined.settings["augment"] = augments[0]

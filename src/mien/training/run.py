@@ -21,6 +21,7 @@ from mien.files import alone
 from mien.memory import keep_freed
 from mien.models.checkpoint import inherited_terms, load_estimator, read_pointer, save_facts
 from mien.models.estimator import Estimator, build_estimator, seen_otherwise, start_from
+from mien.models.met import Met
 from mien.objectives.base import Objective
 from mien.objectives.estimator import GROUP, EstimatorObjective
 from mien.progress import clock
@@ -137,11 +138,15 @@ def assemble(
     estimator.settings["augment"] = recipe.augment.model_dump(mode="json")
     # An evaluation tells which faces it is not to be judged on.
     estimator.settings["splits"] = {"train": recipe.data.train, "select": recipe.data.select}
+    if training.has("sha256"):
+        estimator.learnt = Met.of(training.strings("sha256"))
     if recipe.model.init:
         other = load_estimator(recipe.model.init)
         require_view(manifest.crop, other.crop, "the manifest")
         new = start_from(estimator, other)
         estimator.card |= inherited_terms([other.card])
+        if other.learnt is not None:
+            estimator.learnt = other.learnt if estimator.learnt is None else estimator.learnt | other.learnt
         if accelerator.is_main_process and new:
             _say(f"model.init {recipe.model.init}: starts without a match: {', '.join(new)}")
         if accelerator.is_main_process and (sees := seen_otherwise(estimator, other)):
