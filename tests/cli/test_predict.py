@@ -79,7 +79,7 @@ def test_all_formats_tell_the_same(run: Any, folder: Path, tmp_path: Path) -> No
     assert pq.read_table(tmp_path / "out.parquet").to_pylist() == rows
 
     assert run(folder, "--crops", "-o", tmp_path / "job").exit_code == 0
-    assert pq.read_table(tmp_path / "job" / "part-000000.parquet").to_pylist() == rows
+    assert pq.read_table(tmp_path / "job").to_pylist() == rows
     again = run(folder, "--crops", "-o", tmp_path / "job", "--json")
     assert json.loads(again.stdout)["predictions"] == rows
 

@@ -15,7 +15,10 @@ from mien.data.manifest import Manifest
 from mien.data.pictures import encode
 from mien.data.prepare import prepare
 from mien.data.sources import SOURCES
+from mien.errors import MienError
 from mien.evaluation.judge import AGE_FIGURES
+from mien.jobs.inputs import expand
+from mien.jobs.predict import load
 from mien.tasks.face import TASKS
 from mien.training.optim import SCHEDULES
 from mien.training.recipe import check_recipe
@@ -70,4 +73,14 @@ def test_what_the_page_adds_trains_and_is_judged(added: dict, tmp_path: Path) ->
     # Of the last step: (1 + 1/2)^-0.5 and (1 + 1 + 1/2)^-0.5, with two steps an epoch.
     assert rates == pytest.approx([0.01 * 1.5**-0.5, 0.01 * 2.5**-0.5])
     assert 0 <= result["metrics"]["val"]["age"]["cs10"]["low"] <= result["metrics"]["val"]["age"]["cs10"]["high"] <= 1
+    answers = load(tmp_path / "run", "cpu")
+    told = answers.predict(pictures / "p0_10.png", crops=True)[0]
+    assert -1 <= told.own["smile"] <= 1
+    assert told.to_row()["smile"] == told.own["smile"]
+    asked = answers.asking(expand([str(pictures)]), crops=True, tasks="smile")
+    assert asked.tasks == ("smile",)
+    assert str(asked.schema().field("smile").type) == "float"
+    del TASKS["smile"]
+    with pytest.raises(MienError, match="smile is no task of mien's; the program that adds it"):
+        load(tmp_path / "run", "cpu")
     assert any(name.startswith("smile/") for name in result["history"][0]["select"])

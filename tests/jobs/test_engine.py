@@ -128,7 +128,7 @@ def test_a_changed_job_says_what_changed(tmp_path: Path) -> None:
     with pytest.raises(MienError, match="is damaged"):
         make(tmp_path)
     (tmp_path / Job.RECORD).unlink()
-    with pytest.raises(MienError, match=r"holds shards but no job.json"):
+    with pytest.raises(MienError, match=r"holds shards but no _job.json"):
         make(tmp_path)
 
 

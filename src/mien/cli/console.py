@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from errno import ENOSPC
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -80,10 +81,11 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             raise SystemExit(USER_ERROR) from None
         except OSError as error:
             # A missing file, no permission, a full disk: the system's own words name the file.
-            say(f"mien: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+            full = "; make room, and give the command again" if error.errno == ENOSPC else ""
+            say(f"mien: {error.strerror or error}{f': {error.filename}' if error.filename else ''}{full}")
             raise SystemExit(USER_ERROR) from None
         except KeyboardInterrupt:
-            say("mien: interrupted; a job goes on where it was with the same command, training with --resume")
+            say("mien: interrupted; what is written in a folder goes on with the same command, training with --resume")
             raise SystemExit(130) from None
 
     return run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import groupby, islice
 from pathlib import Path
@@ -91,6 +91,7 @@ def predict(
     from mien.jobs.engine import first_rank
     from mien.jobs.inputs import expand
     from mien.jobs.predict import load
+    from mien.jobs.prediction import KNOWN
     from mien.jobs.workers import choose_engine
     from mien.progress import Progress
 
@@ -134,7 +135,7 @@ def predict(
     if json:
         print_json(summary)
     elif parquet is None and not csv and (output is None or sys.stdout.isatty()):
-        _print_table(shown)
+        _print_table(shown, [task for task in asking.tasks if task not in KNOWN])
         if more:
             say(f"{more:,} more rows in {output}")
     for place in (parquet, output, draw):
@@ -268,15 +269,16 @@ def _print_csv(rows: Iterable[dict[str, Any]], columns: list[str]) -> None:
     writer.writerows(rows)
 
 
-def _print_table(rows: list[dict[str, Any]]) -> None:
+def _print_table(rows: list[dict[str, Any]], own: Sequence[str] = ()) -> None:
     from mien.jobs.draw import age_text
+    from mien.jobs.prediction import CONTINUOUS, NAMED
 
     def share(row: dict[str, Any], task: str) -> str | None:
         return None if row.get(task) is None else f"{row[task]} ({row[f'{task}_p']:.2f})"
 
-    tasks = [task for task in ("gender", "race", "expression") if any(row.get(task) is not None for row in rows)]
-    numbers = [task for task in ("valence", "arousal") if any(row.get(task) is not None for row in rows)]
-    aged = any(row["error"] is None and age_text(row) for row in rows) or not (tasks or numbers)
+    tasks = [task for task in NAMED if any(row.get(task) is not None for row in rows)]
+    numbers = [task for task in CONTINUOUS if any(row.get(task) is not None for row in rows)]
+    aged = any(row["error"] is None and age_text(row) for row in rows) or not (tasks or numbers or own)
     lines = []
     for row in rows:
         box = (
@@ -287,5 +289,5 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         age = [(age_text(row) or None) if row["error"] is None else None] if aged else []
         lines.append([row["input"], face, box, *age, *(share(row, task) for task in tasks)])
         lines[-1] += [f"{row[task]:+.2f}" if row.get(task) is not None else None for task in numbers]
-        lines[-1].append(note)
-    table(["picture", "face", "box", *(["age"] if aged else []), *tasks, *numbers, "note"], lines)
+        lines[-1] += [*(row.get(task) for task in own), note]
+    table(["picture", "face", "box", *(["age"] if aged else []), *tasks, *numbers, *own, "note"], lines)

@@ -54,7 +54,7 @@ class OtherJobError(MienError):
 
 
 class Job:
-    """A resumable pass over a sequence of inputs: a folder with `job.json` and Parquet shards.
+    """A resumable pass over a sequence of inputs: a folder with `_job.json` and Parquet shards.
 
     Args:
         folder: where it lives; made when the job first runs.
@@ -68,7 +68,8 @@ class Job:
         MienError: it holds shards of no job, or a damaged record.
     """
 
-    RECORD, LOCK = "job.json", "job.lock"
+    #: What reads a folder of Parquet files, pandas say, passes over names that begin so.
+    RECORD, LOCK = "_job.json", "_job.lock"
 
     def __init__(self, folder: str | Path, kind: str, facts: Mapping[str, Any], total: int, shard: int = 2048) -> None:
         self.folder = Path(folder)

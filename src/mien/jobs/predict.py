@@ -22,7 +22,7 @@ from mien.faces import VOCABULARIES, Crop
 from mien.jobs.engine import Job
 from mien.jobs.inputs import Item, Items, expand
 from mien.jobs.locate import Place, Sight, in_crop, in_photo
-from mien.jobs.prediction import ALWAYS, CONTINUOUS, NAMED, NO_FACE, Prediction
+from mien.jobs.prediction import ALWAYS, CONTINUOUS, KNOWN, NAMED, NO_FACE, Prediction
 from mien.jobs.stream import Done, Loaded, stream
 from mien.jobs.workers import Engine, Row
 from mien.models.checkpoint import load_estimator
@@ -103,7 +103,7 @@ class Model:
         detector: str | Detector | None = None,
         batch: int = 64,
         max_width: float | None = None,
-        tasks: Sequence[str] | None = None,
+        tasks: str | Sequence[str] | None = None,
         landmarks: bool = False,
         landmarker: str | Path | Locator | None = "auto",
     ) -> list[Prediction]:
@@ -118,7 +118,7 @@ class Model:
             detector: what finds faces: `cascade` (default), `yunet:PATH`, `uniface`, or any `Detector`.
             batch: faces the model sees at once.
             max_width: abstain from an age whose interval is wider than so many years.
-            tasks: the ones wanted; all by default.
+            tasks: the one or the ones wanted; all by default.
             landmarks: tell the 68 landmarks of each face too.
             landmarker: what finds them, and so aligns faces of which the detector gives only a box: a run, a
                 checkpoint, a shipped one by name; "auto" the shipped one if there is any; None nothing.
@@ -140,14 +140,14 @@ class Model:
         crops: bool = False,
         detector: str | Detector | None = None,
         max_width: float | None = None,
-        tasks: Sequence[str] | None = None,
+        tasks: str | Sequence[str] | None = None,
         landmarks: bool = False,
         landmarker: str | Path | Locator | None = "auto",
     ) -> Asking:
         """The same, checked but not yet begun; `Asking.run` streams it, `Asking.job` makes it resumable."""
         for manifest in items.manifests:
             require_view(manifest.crop, self.crop, str(manifest.path or "the manifest"))
-        wanted = self.tasks if tasks is None else tuple(tasks)
+        wanted = self.tasks if tasks is None else (tasks,) if isinstance(tasks, str) else tuple(tasks)
         for name in wanted:
             if name not in self.tasks:
                 raise unknown("task", name, self.tasks, f"the model {self.name}")
@@ -223,6 +223,11 @@ class Asking:
             if task in self.tasks:
                 columns += [(f"{task}_{name}", pa.float32()) for name in VOCABULARIES[task]]
         columns += [(task, pa.float32()) for task in CONTINUOUS if task in self.tasks]
+        if any(task not in KNOWN for task in self.tasks):
+            # Only decoding tells what columns the tasks of a program have: a blank picture's will do.
+            told = self._own(self.model.answers(torch.zeros(1, 3, *[self.model.crop.size] * 2, dtype=torch.uint8)))
+            words = {name: values.dtype.kind not in "fiub" for name, values in told.items()}
+            columns += [(name, pa.string() if word else pa.float32()) for name, word in words.items()]
         if self.landmarks:
             columns.append(("landmarks", pa.list_(pa.float32(), 136)))
         about = json.dumps({"model": self.model.name, "kind": "predictions of mien predict"})
@@ -276,7 +281,13 @@ class Asking:
         for task in CONTINUOUS:
             if task in self.tasks:
                 setattr(face, task, _number(columns[task]))
+        face.own = dict(self._own(columns))
         return face
+
+    def _own(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """Of decoded columns those of tasks that a program has added."""
+        asked = [task for task in self.tasks if task not in KNOWN]
+        return {name: told for name, told in columns.items() if _task_of(name, self.model.tasks) in asked}
 
 
 @dataclass(frozen=True)

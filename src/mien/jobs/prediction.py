@@ -13,6 +13,8 @@ NAMED = ("gender", "race", "expression")
 CONTINUOUS = ("valence", "arousal")
 #: Tasks whose columns are in every table; those of others only where the model has them.
 ALWAYS = ("age", "gender", "race")
+#: All whose answers have fields of their own; what others tell is in `Prediction.own`.
+KNOWN = ("age", *NAMED, *CONTINUOUS)
 
 
 @dataclass(slots=True)
@@ -25,7 +27,7 @@ class Prediction:
     asked for. Crops are taken to be aligned. Ages are in years, `age_low` and `age_high` the 90 % interval, None
     where the model has none; `age` is None where the interval was wider than asked for (`abstained`).
     `valence` and `arousal` are in [-1, 1]. `probabilities` is `{task: {class: probability}}`. What the model was not
-    trained for, or not asked for, is None.
+    trained for, or not asked for, is None. `own` holds what tasks tell that a program has added, by decoded column.
     """
 
     input: str
@@ -48,6 +50,7 @@ class Prediction:
     valence: float | None = None
     arousal: float | None = None
     probabilities: dict[str, dict[str, float]] = field(default_factory=dict)
+    own: dict[str, float | str] = field(default_factory=dict)
     error: str | None = None
 
     @property
@@ -73,6 +76,7 @@ class Prediction:
                 row |= {task: getattr(self, task), f"{task}_p": getattr(self, f"{task}_p")}
             row |= {f"{task}_{name}": value for name, value in self.probabilities.get(task, {}).items()}
         row |= {task: value for task in CONTINUOUS if (value := getattr(self, task)) is not None}
+        row |= self.own
         if self.landmarks is not None:
             row["landmarks"] = [value for point in self.landmarks for value in point]
         return row | {"error": self.error}

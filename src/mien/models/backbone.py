@@ -239,7 +239,9 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
         MienError: there is no such file, or it holds no named tensors.
     """
     if not path.is_file():
-        raise MienError(f"model.weights {path}: no such file")
+        raise MienError(
+            f"model.weights {path}: no such file; model.init=NAME starts from a shipped model instead (`mien models`)"
+        )
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

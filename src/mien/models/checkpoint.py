@@ -190,13 +190,19 @@ def load_estimator(model: str | Path | None = None, device: str | torch.device =
     facts = _read_facts(folder, "estimator")
     try:
         settings = ModelSettings.model_validate({**facts["settings"]["model"], "init": None})
-        from mien.tasks.face import TasksSettings
+        from mien.tasks.face import TASKS, TasksSettings
 
-        tasks = TasksSettings.model_validate(facts["settings"]["tasks"])
+        own = [name for name in facts["settings"]["tasks"] if name not in TASKS]
+        tasks = None if own else TasksSettings.model_validate(facts["settings"]["tasks"])
         crop = Crop.from_dict(facts["crop"])
         learnt = Met.read(facts["learnt"]) if facts.get("learnt") else None
     except (KeyError, TypeError, ValueError) as error:
         raise MienError(f"{folder / FACTS}: not a model of this version of mien: {error}") from None
+    if tasks is None:
+        raise MienError(
+            f"{folder / FACTS}: {', '.join(own)} is no task of mien's; the program that adds it is to load it "
+            "(docs/extending.md)"
+        )
     estimator = build_estimator(settings, tasks, crop, load=False)
     _load_weights(estimator, folder)
     estimator.states = facts.get("states", {})

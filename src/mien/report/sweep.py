@@ -21,9 +21,21 @@ OTHERS = 8
 ALONG = ("beta", "capacity")
 #: A probe of z_id that gets this far towards the constant's MAE reads little of the age.
 APART = 0.8
-DEFINITIONS = {
+STATUS = {
     "status": "done: trained now. kept: trained before with these settings, left alone. changed: a run of other "
     "settings stands in its folder and is left alone. failed: with its error; the same command tries it again.",
+}
+#: Of estimators' figures, by the beginning of their names; all are of the faces of `val`.
+ANSWERS = {
+    "age/mae": "Mean absolute error in years, over exact ages.",
+    "age/macro_mae": "The mean of it over eight age bins, 0-9, 10-19, ... 70 and older, so that few old faces count.",
+    "gender/accuracy": "Share of faces for which the most probable word is the label.",
+    "race/accuracy": "As of gender.",
+    "expression/accuracy": "As of gender.",
+    "valence/ccc": "Lin's concordance correlation coefficient: 1 agrees, 0 tells nothing.",
+    "arousal/ccc": "As of valence.",
+}
+CODES = {
     "rate": "KL divergence of the posterior from the prior given the age, in nats, summed over latents, mean over "
     "faces.",
     "MSE": "Of pixels in [0, 1]: from the code's mean; sampled: from a code drawn about it, which the rate pays for.",
@@ -31,6 +43,8 @@ DEFINITIONS = {
     "is taught the age: this is supervision, not discovery. Its range is over seeds.",
     "age in z_id": "MAE of the strongest of three probes (linear, boosted, MLP) over that of the constant median: 1 "
     "reads nothing.",
+}
+INTERVAL = {
     "95 % interval, [low, high]": "Percentile bootstrap, whole persons or sets of copies drawn together.",
 }
 
@@ -61,7 +75,8 @@ def sweep_page(found: Mapping[str, Any]) -> Page:
         page.heading("What went wrong")
         page.facts(errors)
     page.heading("Definitions")
-    page.facts(DEFINITIONS)
+    answers = {name: told for name, told in ANSWERS.items() if name in names}
+    page.facts(STATUS | answers | (CODES if coded else {}) | INTERVAL)
     return page
 
 

@@ -27,6 +27,7 @@ from mien.models.autoencoder import Autoencoder
 from mien.models.beta_vae import BetaVae
 from mien.models.identity import load_identity
 from mien.models.perceptual import Perceptual
+from mien.progress import Progress
 
 if TYPE_CHECKING:
     from mien.models.estimator import Estimator
@@ -152,15 +153,21 @@ def _knowledge(ways: Sequence[Coder], judged: Coded, boot: Bootstrap, seeds: int
     probes: dict[str, Any] = {}
     told: dict[str, Any] = {}
     rows = np.flatnonzero(~np.isnan(ages))
+    looked: dict[str, np.ndarray] = {}
     for way in ways:
         if way.codes is None:
             continue
-        looked = {way.name: way.codes} | ({way.name + ALONE: way.codes[:, way.age_dims :]} if way.age_dims else {})
-        for name, codes in looked.items():
-            apart[name] = separation(codes, known, groups, range(seeds))
-            probes[name] = age_probes(codes, ages, groups, boot)
+        looked[way.name] = way.codes
+        if way.age_dims:
+            looked[way.name + ALONE] = way.codes[:, way.age_dims :]
         if way.said is not None and len(rows):
             told[way.name] = _mean(boot, np.abs(way.said - ages)[rows], rows)
+    with Progress(2 * len(looked), "looks", "what codes tell of age and other factors") as progress:
+        for name, codes in looked.items():
+            apart[name] = separation(codes, known, groups, range(seeds))
+            progress.advance(note=name)
+            probes[name] = age_probes(codes, ages, groups, boot)
+            progress.advance()
     result: dict[str, Any] = {"factors": {name: len(values) for name, values in known.items()}}
     own = ways[0].name
     return result | {
