@@ -19,6 +19,8 @@ from mien.data.manifest import Manifest
 from mien.experts.base import Answers
 from mien.experts.table import OursSettings
 from mien.files import write_json
+from mien.models.checkpoint import load_estimator
+from mien.models.met import KEPT, MARK, Met
 from mien.training.record import CONFIG
 
 
@@ -145,11 +147,21 @@ def test_labels_tells_of_a_start_that_tells_nothing(
     drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = Manifest.open(drawn)
-    for init in ("face-mobile", str(tmp_path / "gone")):
+    for init in ("face-affect", str(tmp_path / "gone")):
         write_json(tmp_path / CONFIG, {"data": {"faces": str(drawn)}, "model": {"init": init}})
         learnt = _learnt(str(tmp_path), None, manifest)
         np.testing.assert_array_equal(learnt, manifest.strings("split") == "train")
         assert f"{init}: nothing tells which faces it learnt from" in " ".join(capsys.readouterr().err.split())
+    # One that carries what it has met says so only where it has.
+    assert not _learnt("face-mobile", None, manifest).any()
+    assert capsys.readouterr().err == ""
+    estimator = load_estimator("face-mobile")
+    estimator.learnt = Met.of([*manifest.strings("sha256")[:10], *(bytes([255]) * MARK for _ in range(KEPT))])
+    assert _learnt("it", estimator, manifest)[:10].all()
+    low = [number.to_bytes(MARK, "big") for number in range(KEPT - 1)]
+    estimator.learnt = Met.of([*low, min(manifest.strings("sha256"))])
+    assert _learnt("it", estimator, manifest).sum() == 1
+    assert "it learnt from about 100% of these faces; nothing tells from which" in capsys.readouterr().err
 
 
 def test_labels_writes_folds_alone(call: Any, drawn: Path, tmp_path: Path) -> None:

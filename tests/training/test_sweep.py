@@ -108,6 +108,8 @@ def test_a_sweep_of_betas_fails_resumes_and_is_left_alone(
     page = (tmp_path / "sweep.html").read_text()
     assert "the machine is on fire" in page
     assert page.count("data:image/png;base64,") == 1
+    assert "KL divergence" in page
+    assert "Mean absolute error in years" in page
 
     # The failed one is tried again, finished ones are not, and a new value joins them.
     monkeypatch.setattr("mien.training.sweep.judge_code", lambda *_: {**code, "n": 1})
