@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mien.errors import MienError
+from mien.experts import fusion as module
 from mien.experts.fusion import Fusion, fit
 
 nan = float("nan")
@@ -110,6 +111,24 @@ def test_a_fit_tells_how_far_off_each_expert_is() -> None:
     assert fusion.fused_mae is not None
     inside = np.abs(fusion(ages, np.zeros((101, 3))).age - true).mean()
     assert inside < fusion.fused_mae < fusion.mae["biased"]
+
+
+def test_a_person_is_held_out_with_all_faces(monkeypatch: pytest.MonkeyPatch) -> None:
+    ages, confidences, _, _ = planted(100)
+    person = np.arange(100) % 25  # four faces each, of one age that nobody else has
+    true = 20.0 + person
+    learnt: list[set[float]] = []
+    whole = module._fit
+    monkeypatch.setattr(module, "_fit", lambda *given: learnt.append(set(given[3])) or whole(*given))
+    fit(["a", "b", "c"], ages, confidences, true, groups=person)
+    assert len(learnt) == module.FOLDS + 1
+    held = [set(true) - some for some in learnt]
+    assert sorted(age for some in held for age in some) == sorted(set(true))  # each once, with all faces
+    # Faces of unknown persons stand alone, as all do unless told.
+    same = fit(["a", "b", "c"], ages, confidences, true, groups=np.full(100, -1.0))
+    assert same == fit(["a", "b", "c"], ages, confidences, true)
+    with pytest.raises(MienError, match="all of one person"):
+        fit(["a", "b", "c"], ages, confidences, true, groups=np.zeros(100))
 
 
 def test_it_is_saved_and_read_back(tmp_path: Path) -> None:

@@ -183,14 +183,17 @@ def fit_on(answered: Answered) -> Fusion:
     """A fusion fitted on the exact given ages of the faces that were answered for; ages of experts are not given."""
     asked: list[np.ndarray] = []
     true: list[np.ndarray] = []
+    groups: list[np.ndarray] = []
     for start, stop, answers, _ in answered.parts():
-        part = answered.faces.slice(start, stop, ["age_low", "age_high", "age_from"])
+        part = answered.faces.slice(start, stop, ["age_low", "age_high", "age_from", "group"])
         low, high = part.numbers("age_low"), part.numbers("age_high")
         asked.append(answers)
         given = (low == high) & (part.strings("age_from") != SOURCE)
         true.append(np.where(given, low, np.nan).astype(np.float64))
+        groups.append(np.nan_to_num(part.numbers("group"), nan=-1))
     every = np.concatenate(asked)
-    fusion = fit(list(answered.jobs), every[..., 0], every[..., 1], np.concatenate(true), every[..., 2])
+    names, persons = list(answered.jobs), np.concatenate(groups)
+    fusion = fit(names, every[..., 0], every[..., 1], np.concatenate(true), every[..., 2], groups=persons)
     fusion.hashes = [answered.hashes[name] for name in answered.jobs]
     return fusion
 
