@@ -161,7 +161,7 @@ def test_labels_tells_of_a_start_that_tells_nothing(
     low = [number.to_bytes(MARK, "big") for number in range(KEPT - 1)]
     estimator.learnt = Met.of([*low, min(manifest.strings("sha256"))])
     assert _learnt("it", estimator, manifest).sum() == 1
-    assert "it learnt from about 100% of these faces; nothing tells from which" in capsys.readouterr().err
+    assert "it learnt from about 100 % of these faces; nothing tells from which" in capsys.readouterr().err
 
 
 def test_labels_writes_folds_alone(call: Any, drawn: Path, tmp_path: Path) -> None:

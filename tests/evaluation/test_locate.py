@@ -144,5 +144,5 @@ def test_figures_of_a_landmarker_that_knows_and_of_one_that_does_not(drawn: Path
 def test_what_builds_a_locator() -> None:
     assert build_locator("none") is None
     assert build_locator(None) is None
-    with pytest.raises(MienError, match="expected 'landmarker'"):
+    with pytest.raises(MienError, match="expected a landmarker"):
         build_locator("face-mobile")

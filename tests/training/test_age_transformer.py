@@ -16,6 +16,7 @@ from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.checkpoint import load_renderer, save_age_transformer, save_beta_vae, save_estimator
 from mien.models.estimator import ModelSettings, build_estimator
+from mien.models.met import Met
 from mien.objectives.age_transformer import AgeTransformerObjective
 from mien.objectives.ageing import TEXT
 from mien.tasks.face import TasksSettings
@@ -54,6 +55,7 @@ def test_a_run_leaves_a_renderer_and_its_figures(drawn: Path, tmp_path: Path, mo
     assert isinstance(renderer, AgeTransformer)
     assert renderer.settings.text == 4
     assert renderer.ages[1] > 60
+    assert renderer.learnt == Met.of(manifest.split("train").strings("sha256"))
     few = evenly(manifest, 5).numbers("age_low")
     assert len(few) == 5
     assert {few.min(), few.max()} == {manifest.numbers("age_low").min(), manifest.numbers("age_low").max()}
@@ -78,6 +80,7 @@ def test_a_run_may_start_from_another_renderer(drawn: Path, tmp_path: Path) -> N
     torch.manual_seed(7)
     first = AgeTransformer(settings, Manifest.open(drawn).crop)
     first.card = {"terms": "for research", "figures": {"error": "9 years"}}
+    first.learnt = Met.of([bytes(32)])
     save_age_transformer(tmp_path / "first", first)
     start = [f"model.init={tmp_path / 'first'}", "age_transformer.text=0"]
     wanted = recipe(drawn, *start)
@@ -85,6 +88,7 @@ def test_a_run_may_start_from_another_renderer(drawn: Path, tmp_path: Path) -> N
     network, _, _ = assemble(wanted, Manifest.open(drawn), Accelerator())
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), first.parameters(), strict=True))
     assert network.card == {"terms": "for research"}
+    assert network.learnt == Met.of([bytes(32), *Manifest.open(drawn).split("train").strings("sha256")])
     assert network.settings.strength == 1
     # One that moves no pixels may learn to; what one has learnt of it is not dropped unasked.
     moving, _, _ = assemble(recipe(drawn, *start, "age_transformer.warp=0.1"), Manifest.open(drawn), Accelerator())

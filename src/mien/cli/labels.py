@@ -161,6 +161,7 @@ def _learnt(name: str, estimator: Estimator | None, manifest: Manifest) -> np.nd
     from mien.evaluation.evaluate import splits_of
     from mien.faces import SPLITS
     from mien.models.checkpoint import load_estimator
+    from mien.models.met import share_met
     from mien.training.recipe import load_recipe
     from mien.training.record import CONFIG, open_faces
 
@@ -181,11 +182,10 @@ def _learnt(name: str, estimator: Estimator | None, manifest: Manifest) -> np.nd
     if known.calibrated_on.get("manifest") == manifest.hash:
         split = splits_of(known)[0]
         return manifest.codes("split") == SPLITS.index(split) if split in SPLITS else np.ones(len(manifest), bool)
-    if known.learnt is not None and manifest.has("sha256"):
+    if known.learnt is not None:
         met = known.learnt.among(manifest.strings("sha256"))
-        if np.nansum(met) and np.isnan(met).any():
-            share = f"about {np.nanmean(met):.0%}"
-            say(f"{name} learnt from {share} of these faces; nothing tells from which: they are judged, too")
+        if np.isnan(met).any() and (some := share_met(known.learnt, manifest.strings("sha256"))):
+            say(f"{name} learnt from {some} of these faces; nothing tells from which: they are judged, too")
         return np.asarray(met == 1)
     say(untold.format(name))
     return np.zeros(len(manifest), dtype=bool)

@@ -102,6 +102,8 @@ def latents(
         print_json(metrics)
     else:
         _print_tables(metrics)
+    if metrics["caution"]:
+        say(f"caution: {metrics['caution']}")
     if metrics["collapse"]:
         say(metrics["collapse"])
     say(f"report: {out / PAGE}")

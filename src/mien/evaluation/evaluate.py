@@ -29,6 +29,7 @@ from mien.evaluation.tiles import tiles
 from mien.evaluation.worst import by_tag, worst_faces
 from mien.faces import SPLITS
 from mien.files import write_json
+from mien.models.met import share_met
 
 if TYPE_CHECKING:
     import torch
@@ -258,15 +259,8 @@ def caution(estimator: Estimator, manifest: Manifest, split: str) -> str | None:
 
 def _met(estimator: Estimator, manifest: Manifest, split: str) -> str | None:
     """Whether the estimator, or what it started from, learnt from faces of a split that is not its own."""
-    if estimator.learnt is None or not manifest.has("sha256"):
-        return None
-    met = estimator.learnt.among(manifest.split(split).strings("sha256"))
-    known = met[np.isfinite(met)]
-    if not known.any():
-        return None
-    exact = len(known) == len(met)
-    some = f"{int(known.sum()):,}" if exact else f"about {max(known.mean(), 0.01):.0%}"
-    return f"it learnt from {some} of these faces: its errors on them say nothing of others"
+    some = share_met(estimator.learnt, manifest.split(split).strings("sha256"))
+    return some and f"it learnt from {some} of these faces: its errors on them say nothing of others"
 
 
 def _rows(manifest: Manifest, split: str) -> np.ndarray:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from mien.errors import MienError
 from mien.faces import MAX_AGE, MIN_AGE, Crop
 from mien.models.beta_vae import MIDDLE, UNIT
+from mien.models.met import Met
 from mien.models.modulated import Stage
 from mien.models.renderer import STRONGEST, Change, as_float, check_ages, laid_over, resized, toned
 from mien.models.residual import GROUPS, Block
@@ -133,6 +134,8 @@ class AgeTransformer(nn.Module):
         self.ages = (0.0, 100.0)
         #: Terms, training data and figures, as shipped models carry them.
         self.card: dict[str, Any] = {}
+        #: Its training faces, None where they are not known.
+        self.learnt: Met | None = None
         channels = [settings.width * 2**place for place in range(_levels(settings.size))]
         narrow = [count // 2 for count in channels]
         deepest = channels[-1]

@@ -67,6 +67,7 @@ class Aimed(nn.Module):
         own: BaseModel = renderer.settings  # type: ignore[assignment]
         self.settings = AimedSettings(renderer=own.model_dump(mode="json"), estimator=weights_hash(estimator))
         self.name = f"{name}, aimed by {estimator.name}"
+        self.learnt = getattr(renderer, "learnt", None)
         self.crop, self.ages = renderer.crop, renderer.ages
         self.card: dict[str, Any] = renderer.card
 

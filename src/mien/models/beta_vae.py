@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from mien.errors import unknown
 from mien.faces import VOCABULARIES, Crop
+from mien.models.met import Met
 from mien.models.renderer import STRONGEST, Change, as_float, check_ages, enlarged, laid_over, resized, toned
 from mien.models.residual import GROUPS, Block
 
@@ -159,6 +160,8 @@ class BetaVae(nn.Module):
         self.ages = (0.0, 100.0)
         #: Terms, training data and figures, as shipped models carry them.
         self.card: dict[str, Any] = {}
+        #: Its training faces, None where they are not known.
+        self.learnt: Met | None = None
         channels = _channels(settings)
         deepest = channels[-1]
         flat = deepest * SMALLEST**2

@@ -140,6 +140,7 @@ def _save_renderer(
             "settings": {kind: network.settings.model_dump(mode="json")},
             "crop": network.crop.to_dict(),
             "ages": list(network.ages),
+            "learnt": None if network.learnt is None else network.learnt.text(),
             "card": network.card,
         },
     )
@@ -161,6 +162,7 @@ def load_renderer(model: str | Path | None = None, device: str | torch.device = 
             network = BetaVae(BetaVaeSettings.model_validate(settings), crop)
         else:
             network = AgeTransformer(AgeTransformerSettings.model_validate(settings), crop)
+        network.learnt = Met.read(facts["learnt"]) if facts.get("learnt") else None
         youngest, oldest = facts["ages"]
         network.ages = (float(youngest), float(oldest))
     except (KeyError, TypeError, ValueError) as error:

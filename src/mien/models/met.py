@@ -64,3 +64,12 @@ class Met:
             [np.nan if value is None or value[:MARK] > last else float(value[:MARK] in kept) for value in hashes],
             dtype=np.float64,
         )
+
+
+def share_met(met: Met | None, hashes: Iterable[bytes | None]) -> str | None:
+    """How many of these pictures a network has met, in words: "3", "about 67 %"; None where none is known to be."""
+    told = np.empty(0) if met is None else met.among(hashes)
+    known = told[np.isfinite(told)]
+    if not known.any():
+        return None
+    return f"{int(known.sum()):,}" if len(known) == len(told) else f"about {100 * max(known.mean(), 0.01):.0f} %"

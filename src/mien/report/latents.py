@@ -52,8 +52,9 @@ def latents_page(metrics: Mapping[str, Any], figures: Mapping[str, Figure]) -> P
     about = metrics["about"]
     page = Page(f"The code of {about['model']}", "What it keeps of a face, what of it is the age, what a shift changes")
     page.heading("In short")
-    if metrics["collapse"]:
-        page.text(f"**{metrics['collapse']}**")
+    for remark in (metrics.get("caution"), metrics["collapse"]):
+        if remark:
+            page.text(f"**{remark}**")
     page.cards(_cards(metrics))
     page.heading("What was judged")
     page.facts(

@@ -27,7 +27,7 @@ from mien.objectives.guides import AgeGuide, IdentityGuide
 from mien.training.batches import training_loader
 from mien.training.position import draw_history
 from mien.training.recipe import Recipe
-from mien.training.start import start_from
+from mien.training.start import learnt_from, start_from
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -53,13 +53,14 @@ def assemble(
         )
     torch.manual_seed(recipe.seed)
     network = AgeTransformer(settings, manifest.crop)
-    network.name = recipe.name
+    network.name, network.learnt = recipe.name, learnt_from(training)
     if recipe.model.init:
         init = recipe.model.init
         other = load_renderer(init)
         if settings.warp and isinstance(other, AgeTransformer) and not other.settings.warp:
             other = with_warp(other, settings.warp)
         start_from(network, other, init, "age_transformer", SHOWING)
+        network.learnt = learnt_from(training, other.learnt)
     labels = labels_of(recipe, training)
     if TEXT in labels:
         _require_words(recipe, labels[TEXT], accelerator.is_main_process)

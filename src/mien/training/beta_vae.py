@@ -21,7 +21,7 @@ from mien.objectives.coding import AGE, ATTRIBUTES, Tally
 from mien.training.batches import training_loader
 from mien.training.position import draw_history
 from mien.training.recipe import Recipe
-from mien.training.start import start_from
+from mien.training.start import learnt_from, start_from
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -48,11 +48,12 @@ def assemble(
             )
     torch.manual_seed(recipe.seed)
     vae = BetaVae(settings, manifest.crop)
-    vae.name = recipe.name
+    vae.name, vae.learnt = recipe.name, learnt_from(training)
     if recipe.model.init:
-        init = recipe.model.init
+        init, other = recipe.model.init, load_renderer(recipe.model.init)
         free = [*FREE, "usual"] if settings.conditional else FREE
-        start_from(vae, load_renderer(init), init, "beta_vae", free)
+        start_from(vae, other, init, "beta_vae", free)
+        vae.learnt = learnt_from(training, other.learnt)
     loader, workers = training_loader(recipe, accelerator, training, labels_of(vae, training), vae.input_size)
     judge = FaceLoader(select, labels_of(vae, select), vae.input_size, 128, workers=min(workers, 1))
     steps = len(loader) // recipe.training.accumulate * recipe.training.epochs

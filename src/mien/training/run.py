@@ -21,7 +21,6 @@ from mien.files import alone
 from mien.memory import keep_freed
 from mien.models.checkpoint import inherited_terms, load_estimator, read_pointer, save_facts
 from mien.models.estimator import Estimator, build_estimator, seen_otherwise, start_from
-from mien.models.met import Met
 from mien.objectives.base import Objective
 from mien.objectives.estimator import GROUP, EstimatorObjective
 from mien.progress import clock
@@ -31,6 +30,7 @@ from mien.training.loop import estimate, train
 from mien.training.position import draw_history
 from mien.training.recipe import Recipe
 from mien.training.record import CONFIG, changed_settings, claim, open_faces
+from mien.training.start import learnt_from
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -138,15 +138,13 @@ def assemble(
     estimator.settings["augment"] = recipe.augment.model_dump(mode="json")
     # An evaluation tells which faces it is not to be judged on.
     estimator.settings["splits"] = {"train": recipe.data.train, "select": recipe.data.select}
-    if training.has("sha256"):
-        estimator.learnt = Met.of(training.strings("sha256"))
+    estimator.learnt = learnt_from(training)
     if recipe.model.init:
         other = load_estimator(recipe.model.init)
         require_view(manifest.crop, other.crop, "the manifest")
         new = start_from(estimator, other)
         estimator.card |= inherited_terms([other.card])
-        if other.learnt is not None:
-            estimator.learnt = other.learnt if estimator.learnt is None else estimator.learnt | other.learnt
+        estimator.learnt = learnt_from(training, other.learnt)
         if accelerator.is_main_process and new:
             _say(f"model.init {recipe.model.init}: starts without a match: {', '.join(new)}")
         if accelerator.is_main_process and (sees := seen_otherwise(estimator, other)):

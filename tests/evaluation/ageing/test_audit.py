@@ -31,6 +31,7 @@ from mien.evaluation.ageing.shown import Live, Stored, open_shown
 from mien.faces import Crop
 from mien.jobs.inputs import expand
 from mien.jobs.render import rendering
+from mien.models.met import Met
 from tests.evaluation.ageing.conftest import RedAge, Redder
 
 AGES = [20.0, 40.0, 60.0]
@@ -278,6 +279,12 @@ def test_without_persons_or_identity_what_is_missing_is_said(manifest: Manifest,
     alone = audit(manifest, Judges(RedAge()), tmp_path / "b", Redder(), count=8)
     assert "cosine" not in alone["renderers"]["redder"]["summary"]
     assert any("name a network with --identity" in note for note in alone["about"]["notes"])
+    # A renderer that learnt from some of the faces is said to have.
+    one, other = Redder(), Redder(off=1.0)
+    one.learnt, other.name = Met.of(manifest.split("val").strings("sha256")[:40]), "other"  # type: ignore[assignment]
+    told = audit(manifest, judges, tmp_path / "c", one, other, count=40)["about"]["notes"]
+    assert next(note for note in told if "learnt from" in note).startswith("redder learnt from ")
+    assert not any(note.startswith("other") for note in told)
 
 
 def test_renders_of_faces_cut_anew_are_no_renders_of_the_stored_ones(manifest: Manifest, tmp_path: Path) -> None:

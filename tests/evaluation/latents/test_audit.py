@@ -29,6 +29,7 @@ from mien.metrics.bootstrap import Bootstrap
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.checkpoint import save_beta_vae
 from mien.models.identity import load_identity
+from mien.models.met import Met
 from mien.models.mobilefacenet import MobileFaceNet
 from mien.models.renderer import as_float
 
@@ -185,7 +186,9 @@ def test_smoothness_of_a_face_that_reddens_evenly(drawn: Path) -> None:
 
 
 def test_the_whole_from_its_command_line(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_beta_vae(tmp_path / "model", tiny(attributes=["gender"]))
+    vae = tiny(attributes=["gender"])
+    vae.learnt = Met.of(Manifest.open(drawn).strings("sha256"))
+    save_beta_vae(tmp_path / "model", vae)
     torch.save(MobileFaceNet(embedding=8).state_dict(), tmp_path / "mobile.pt")
     monkeypatch.setattr(mien.models.checkpoint, "load_estimator", lambda *_: Bright())
     monkeypatch.setattr("mien.evaluation.latents.smoothness.FACES", 2)
@@ -206,6 +209,8 @@ def test_the_whole_from_its_command_line(drawn: Path, tmp_path: Path, monkeypatc
     assert "rate in nats: z_id" in result.stdout
     assert "posterior collapse" in result.stderr  # random weights say nothing of a picture
     found = json.loads((out / "latents.json").read_text())
+    assert found["caution"].startswith("it learnt from 60 of these faces")
+    assert "caution: it learnt from 60" in result.stderr
     assert found["about"]["learnt_from"] == found["about"]["faces"] == 60
     assert set(found["separation"]) == {"beta-VAE", "beta-VAE, z_id alone", "PCA", "untrained"}
     assert set(found["reconstruction"]["PCA"]) == {"mse", "l1", "psnr", "ssim", "perceptual"}

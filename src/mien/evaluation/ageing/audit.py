@@ -25,6 +25,7 @@ from mien.files import write_json
 from mien.metrics import age as age_metrics
 from mien.metrics import ageing
 from mien.metrics.bootstrap import Bootstrap
+from mien.models.met import share_met
 from mien.models.renderer import check_ages
 from mien.models.trivial import Copy, MeanFace, PixelShift
 
@@ -99,7 +100,7 @@ def audit_ageing(
     facts = about | {"faces": faces.manifest.hash, "ages": asked.tolist(), "strips": strips.tolist()}
     boot = Bootstrap(faces.manifest.groups(), resamples, seed)
 
-    notes = list(remarks)
+    notes = [*remarks, *_met(faces.manifest, shown)]
     truth, teaching = _truth(faces, notes), _teaching(manifest, split, others)
     trivial, taught_by = _trivial(faces, teaching, asked, limits, folder, device, notes)
     everyone = named([*shown, *trivial])
@@ -194,6 +195,17 @@ def write_page(
             for place, row in enumerate(strips.tolist())
         ]
     ageing_page(metrics, shown, asked).save(path)
+
+
+def _met(manifest: Manifest, shown: Sequence[Shown]) -> list[str]:
+    """Which renderers learnt from the faces that are judged, and keep what is theirs better than of others."""
+    learnt = {one.name: getattr(one.renderer, "learnt", None) for one in shown if isinstance(one, Live)}
+    told = {name: share_met(met, manifest.strings("sha256")) for name, met in learnt.items()}
+    return [
+        f"{name} learnt from {some} of these faces: its figures on others are worse"
+        for name, some in told.items()
+        if some
+    ]
 
 
 def _pass(one: Shown, *arguments: Any) -> Callable[[], Arrays]:

@@ -26,6 +26,7 @@ from mien.metrics.weighted import mean
 from mien.models.autoencoder import Autoencoder
 from mien.models.beta_vae import BetaVae
 from mien.models.identity import load_identity
+from mien.models.met import share_met
 from mien.models.perceptual import Perceptual
 from mien.progress import Progress
 
@@ -122,6 +123,8 @@ def evaluate_latents(
     in_use = int(active(judged.identity).sum())
     explained = _explained(judged, rebuilt["beta-VAE"]["mse"])
     metrics["code"] = {"active": in_use, "latents": judged.identity.shape[1], "explained": explained}
+    some = share_met(vae.learnt, judged.manifest.strings("sha256"))
+    metrics["caution"] = some and f"it learnt from {some} of these faces: its figures on others are worse"
     metrics["collapse"] = collapse(in_use, judged.identity.shape[1], float(judged.rates["z_id"].mean()), explained)
     metrics |= _knowledge(ways, judged, boot, seeds)
     metrics["smoothness"] = judge_smoothness(vae, judged, boot, perceptual, judge, device)
