@@ -41,12 +41,13 @@ def test_common_formats(kind):
     assert np.abs(image - as_array(Image.open(io.BytesIO(saved(SMOOTH, kind))))).max() <= 3
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "TIFF lzw"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(kind, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = saved(SMOOTH, kind, exif=exif)
+    kind, _, packed = kind.partition(" ")
+    data = saved(SMOOTH, kind, exif=exif, **({"compression": f"tiff_{packed}"} if packed else {}))
     want = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     image = decode(data)
     assert image.shape[1:] == (want.height, want.width)

@@ -142,6 +142,7 @@ def from_pillow(picture: Image.Image) -> np.ndarray:
     """A Pillow picture of any mode as RGB uint8, (3, H, W), by the rules of `decode`."""
     _check_size(*picture.size)
     try:
+        picture.load()  # Pillow turns a TIFF upright itself, but only now
         turn = _orientation(picture)
         return _turn(np.array(_rgb(picture)), turn).transpose(2, 0, 1)
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow says of a file that it was reading
