@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import struct
 import zlib
@@ -61,6 +62,18 @@ def test_damaged_exif_does_not_lose_the_picture():
     start = data.index(b"Exif\0\0") + 6
     assert decode(data[:start] + b"XX" + data[start + 2 :]).shape == (3, 40, 60)
     assert decode(data[:start] + b"\xff" * 20 + data[start + 20 :]).shape == (3, 40, 60)
+
+
+def test_postscript_is_not_run(tmp_path, monkeypatch):
+    ran = tmp_path / "ran"
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    with pytest.raises(PictureError, match="does not read"):
+        decode(saved(SMOOTH, "EPS"))
+    assert not ran.exists()
 
 
 def test_modes():

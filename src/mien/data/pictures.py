@@ -25,6 +25,8 @@ PICTURE_ENDINGS = (
 #: Pictures too, which mien does not read: they are listed, lest they be missed in silence.
 OTHER_ENDINGS = (".heic", ".heif", ".jxl", ".jp2", ".j2k", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf")
 OTHER = "a kind of picture that mien does not read; convert it to JPEG or PNG"
+#: Pillow has another program (Ghostscript) run what stands in these, whatever the file is called.
+PROGRAMS = ("EPS",)
 #: Neither a face nor a mistake: nothing can be seen below this side.
 MIN_SIDE = 8
 MAX_PIXELS = 100_000_000
@@ -120,6 +122,8 @@ def decode(data: bytes, side: int | None = None) -> np.ndarray:
         return image
     try:
         with Image.open(io.BytesIO(data)) as picture:
+            if picture.format in PROGRAMS:
+                raise PictureError(OTHER)
             _check_size(*picture.size)
             if side is not None and picture.format == "JPEG":
                 picture.draft(None, (side, side))
