@@ -94,6 +94,26 @@ def test_damage_inside_a_zip_is_the_member_s(pack):
     assert tree.read("b.bin") == FILES["b.bin"]
 
 
+def test_damage_in_the_list_of_a_zip_is_said(pack):
+    path = pack("zip", {"a/ö.bin": b"o", **FILES})
+    whole = path.read_bytes()
+    entry = whole.index(b"PK\x01\x02")  # of the first member in the list at the end
+    for place, value in ((6, 99), (whole.index("ö".encode(), entry) - entry, 0xFF)):
+        data = bytearray(whole)
+        data[entry + place] = value
+        path.write_bytes(data)
+        with pytest.raises(MienError, match=f"{path.name}.*(is damaged|UTF-8)"):
+            open_tree(path)
+    data = bytearray(whole)
+    place = whole.rindex(b"PK\x05\x06") + 16  # where the list begins: what it says of all members counts from there
+    data[place : place + 4] = (entry + 9).to_bytes(4, "little")
+    path.write_bytes(data)
+    tree = open_tree(path)
+    for name in tree.names():
+        with pytest.raises(PictureError, match=f"{name}.*damaged"):
+            tree.read(name)
+
+
 def test_encrypted_and_strangely_packed_members_are_refused(tmp_path):
     path = tmp_path / "odd.zip"
     with zipfile.ZipFile(path, "w") as archive:

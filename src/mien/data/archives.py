@@ -61,7 +61,11 @@ def open_archive(path: Path) -> Tree:
             return Zip(path)
         if name.endswith(TAR_ENDINGS):
             return Tar(path)
-    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+    except UnicodeDecodeError:
+        raise MienError(
+            f"{path}: a member has a name that is no UTF-8 text, as it says; pack it anew"
+        ) from None
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise MienError(f"{path} is damaged: {error}; get it again") from None
     except OSError as error:
         raise MienError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -186,10 +190,13 @@ class _Members:
             raise PictureError(f"{name} is not in {self.path}: {self.refused.get(name, 'no such member')}")
         return self._where[name]
 
-    def _at(self, offset: int, size: int) -> bytes:
-        with self._lock:
-            self._file.seek(offset)
-            return self._file.read(size)
+    def _at(self, offset: int, size: int, name: str) -> bytes:
+        try:
+            with self._lock:
+                self._file.seek(offset)
+                return self._file.read(size)
+        except (OSError, OverflowError, MemoryError):  # of the disk, or a place or length that no file has
+            raise PictureError(f"{name} in {self.path}: the archive is damaged there, or cannot be read") from None
 
 
 class Zip(_Members):
@@ -215,11 +222,11 @@ class Zip(_Members):
     def read(self, name: str) -> bytes:
         offset, size, method, crc, unpacked = self._find(name)
         # The local header repeats the name and has an extra field of a length of its own before the data.
-        header = self._at(offset, 30)
+        header = self._at(offset, 30, name)
         if len(header) < 30 or header[:4] != b"PK\x03\x04":
             raise PictureError(f"{name} in {self.path}: the archive is damaged or cut off there")
         skip = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-        data = self._at(offset + 30 + skip, size)
+        data = self._at(offset + 30 + skip, size, name)
         try:
             if method == zipfile.ZIP_DEFLATED:
                 # No more than it says to be: a small member may unpack to more than there is memory.
@@ -260,7 +267,7 @@ class Tar(_Members):
 
     def read(self, name: str) -> bytes:
         offset, size = self._find(name)
-        data = self._at(offset, size)
+        data = self._at(offset, size, name)
         if len(data) < size:
             raise PictureError(f"{name} in {self.path}: the archive is cut off there")
         return data
