@@ -29,6 +29,12 @@ FILES = {
 }
 
 
+def test_a_picture_without_a_number_is_a_face_too(pack):
+    path = pack("zip", {"ffhq_aging_labels.csv": f"{HEAD}one,20-29,1,male,1,0,0,0,1,1,None\n".encode(), "one.png": b""})
+    [face] = FFHQAging().faces(path)
+    assert (face.age, face.split) == ((20, 29), None)
+
+
 @pytest.mark.parametrize("kind", ["folder", "zip"])
 def test_faces_and_what_does_not_match(pack, kind):
     items = list(FFHQAging().faces(pack(kind, FILES)))

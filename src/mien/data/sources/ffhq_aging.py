@@ -80,12 +80,12 @@ def _face(name: str, row: Row) -> Face:
     glasses = row.get("glasses")
     extra["glasses"] = None if glasses in (None, "-1") else glasses
     extra["usual_filter"] = usual_filter(extra)
-    gender = row.get("gender")
+    gender, number = row.get("gender"), _number(name)
     return Face(
         path=name,
         age=_group(row.get("age_group")),
         gender=None if gender == "-1" else word("gender", gender),
-        split="test" if int(_number(name)) >= TEST_FROM else None,
+        split="test" if number.isdecimal() and int(number) >= TEST_FROM else None,
         extra=extra,
     )
 
