@@ -62,9 +62,7 @@ def open_archive(path: Path) -> Tree:
         if name.endswith(TAR_ENDINGS):
             return Tar(path)
     except UnicodeDecodeError:
-        raise MienError(
-            f"{path}: a member has a name that is no UTF-8 text, as it says; pack it anew"
-        ) from None
+        raise MienError(f"{path}: a member has a name that is no UTF-8 text, as it says; pack it anew") from None
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise MienError(f"{path} is damaged: {error}; get it again") from None
     except OSError as error:

@@ -73,6 +73,19 @@ def test_changes_in_a_folder_are_noticed(pack):
     assert read.times == 6
 
 
+def test_a_link_to_nothing_is_the_reader_s_to_tell(pack, tmp_path):
+    path = pack("folder", {"a": b"1"})
+    (path / "b").symlink_to(tmp_path / "none")
+    tree = open_tree(path)
+
+    def kept(count: int) -> int:
+        return len(remembered("test-1", tree, tree.names(), lambda: {"it": np.zeros(count)})["it"])
+
+    assert [kept(1), kept(2)] == [1, 1]
+    (tmp_path / "none").write_bytes(b"there")
+    assert kept(3) == 3
+
+
 def test_changes_of_an_archive_are_noticed(pack):
     path = pack("zip", {"a": b"1"})
     read = Reader(path)

@@ -72,6 +72,9 @@ def _state(tree: Tree, names: Sequence[str]) -> bytes:
         return f"{facts.st_size} {facts.st_mtime_ns}".encode()
     lines = []
     for name in names:
-        facts = os.stat(tree.path / name)
-        lines.append(f"{name}\0{facts.st_size} {facts.st_mtime_ns}\n")
+        try:
+            facts = os.stat(tree.path / name)
+            lines.append(f"{name}\0{facts.st_size} {facts.st_mtime_ns}\n")
+        except OSError:  # a link to nothing, say: whoever reads it lists it
+            lines.append(f"{name}\0gone\n")
     return "".join(lines).encode(errors="surrogateescape")
