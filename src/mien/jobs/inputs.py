@@ -169,7 +169,7 @@ class Items(Sequence[Item]):
                 try:
                     facts = os.stat(item.path)
                     digest.update(f"{item.name}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
-                except OSError:
+                except (OSError, ValueError):  # ValueError: a zero byte in the path
                     digest.update(f"{item.name}\0missing\0".encode())
         return digest.hexdigest()
 
