@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     app = typer.Typer()
     app.command()(one_line_errors(predict))
 
-    def call(*arguments: object, stdin: str | None = None) -> Result:
+    def call(*arguments: object, stdin: str | bytes | None = None) -> Result:
         return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
 
     return call
@@ -122,6 +123,21 @@ def test_paths_come_from_standard_input(run: Any, folder: Path) -> None:
     paths = f"{folder / '204.png'}\n\n{folder / '51.png'}\r\n"
     rows = json.loads(run("-", "--crops", "--json", stdin=paths).stdout)["predictions"]
     assert [round(row["age"]) for row in rows] == [80, 20]
+
+
+def test_a_name_that_is_no_text_is_read_and_drawn(run: Any, folder: Path, tmp_path: Path) -> None:
+    odd = os.path.join(os.fsencode(folder), b"caf\xe9.png")
+    try:
+        (folder / "51.png").rename(os.fsdecode(odd))
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    for inputs, stdin in ((folder, None), ("-", odd + b"\n")):
+        result = run(inputs, "--crops", "--json", "--draw", tmp_path / "drawn", stdin=stdin)
+        assert result.exit_code == 0, result.stderr
+        rows = json.loads(result.stdout)["predictions"]
+        assert [round(row["age"]) for row in rows if "caf\\udce9" in row["input"]] == [20]
+        assert (tmp_path / "drawn" / "caf_faces.jpg").exists()
+        (tmp_path / "drawn" / "caf_faces.jpg").unlink()
 
 
 def test_photos_are_drawn_legibly_large_and_small(run: Any, tmp_path: Path) -> None:
@@ -199,9 +215,12 @@ def test_drawings_below_the_photos_are_no_inputs_of_the_next_time(run: Any, tmp_
     assert (result.exit_code, "is a folder; name a file" in result.stderr) == (2, True)
 
 
-def test_a_zero_byte_in_a_path_is_said(run: Any) -> None:
+def test_a_zero_byte_in_a_path_is_said(run: Any, folder: Path, tmp_path: Path) -> None:
     result = run("-", "--crops", "--json", stdin="a.png\0b.png\n")
     assert result.exit_code == 2
+    assert "expected one path a line" in result.stderr
+    result = run("-", "--crops", "-o", tmp_path / "job", stdin=f"a.png\0b.png\n{folder / '51.png'}\n")
+    assert result.exit_code == 0, result.stderr
     assert "expected one path a line" in result.stderr
 
 

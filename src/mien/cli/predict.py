@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -208,6 +208,8 @@ def _with_standard_input(inputs: Iterable[str]) -> Iterator[str]:
         if one != "-":
             yield one
             continue
+        with suppress(AttributeError):  # whatever a program has put in its place
+            sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names of files are bytes
         lines = [line.rstrip("\r\n") for line in sys.stdin]
         paths = [line for line in lines if line.strip()]
         if not paths:
@@ -234,8 +236,9 @@ def _drawn(rows: Iterable[dict[str, Any]], items: Items, folder: Path, tally: Ta
         found = list(group)
         if found[0]["error"] is None:
             item = items[number]
-            # Names have 255 bytes at most, and one is written beside first.
-            stem = Path(item.path or item.name).stem.encode()[:LONGEST_STEM].decode(errors="ignore")
+            # Names have 255 bytes at most, and one is written beside first; bytes that are no UTF-8 are left out.
+            letters = Path(item.path or item.name).stem.encode(errors="surrogateescape")
+            stem = letters[:LONGEST_STEM].decode(errors="ignore")
             name = f"{stem}_faces"
             name = f"{name}_{number}" if name in taken else name
             taken.add(name)
