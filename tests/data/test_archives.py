@@ -94,6 +94,22 @@ def test_damage_inside_a_zip_is_the_member_s(pack):
     assert tree.read("b.bin") == FILES["b.bin"]
 
 
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_a_file_larger_than_any_picture_is_not_read(pack, monkeypatch, kind):
+    monkeypatch.setattr("mien.data.archives.LARGEST", 6000)
+    tree = open_tree(pack(kind, FILES))
+    assert tree.read("a/one.bin") == FILES["a/one.bin"]
+    with pytest.raises(PictureError, match=r"two.bin.*GB large; no picture is"):
+        tree.read("a/two.bin")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes among files here")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(PictureError, match=r"a.jpg: no file but a pipe"):
+        open_tree(tmp_path).read("a.jpg")
+
+
 def test_damage_in_the_list_of_a_zip_is_said(pack):
     path = pack("zip", {"a/ö.bin": b"o", **FILES})
     whole = path.read_bytes()

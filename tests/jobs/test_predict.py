@@ -190,6 +190,15 @@ def test_bad_pictures_are_listed_and_stop_nothing(model: Model, tmp_path: Path) 
         assert one.age is None
 
 
+def test_a_file_larger_than_any_picture_is_listed(model: Model, folder: Path) -> None:
+    with open(folder / "film.jpg", "wb") as file:
+        file.truncate(1 << 40)  # it takes no room on the disk, but would in memory
+    told = {Path(one.input).name: one for one in model.predict(folder, crops=True)}
+    assert "GB large" in str(told.pop("film.jpg").error)
+    assert told
+    assert all(one.error is None for one in told.values())
+
+
 def test_wide_intervals_make_it_abstain(model: Model) -> None:
     found = model.predict([plain(102), plain(204)], crops=True, max_width=12)
     assert found[0].age == pytest.approx(40)

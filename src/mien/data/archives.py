@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import stat
 import tarfile
 import tempfile
 import threading
@@ -124,6 +125,28 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
+#: Bytes that a file has, or a member unpacks to, at most: far above any picture, and far below a machine's memory.
+LARGEST = 1 << 30
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file, which is a picture or a label.
+
+    Raises:
+        PictureError: it is larger than any.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        if (size := os.fstat(file.fileno()).st_size) > LARGEST:
+            raise PictureError(too_large(size))
+        return file.read()
+
+
+def too_large(size: int) -> str:
+    """Why a file of so many bytes is refused."""
+    return f"it is {size / 1e9:.1f} GB large; no picture is"
+
+
 class Folder:
     """A folder, read in place."""
 
@@ -148,14 +171,12 @@ class Folder:
         if leads_outside(name):
             raise PictureError(f"{name} leads outside {self.path}")
         try:
-            return (self.path / name).read_bytes()
+            if not (stat.S_ISREG(mode := os.stat(self.path / name).st_mode) or stat.S_ISDIR(mode)):
+                raise PictureError("no file but a pipe, a socket or a device")  # what it gives may never end
+            return read_file(self.path / name)
         except (OSError, ValueError) as error:  # ValueError: a null byte in the name
             reason = error.strerror if isinstance(error, OSError) else error
             raise PictureError(f"{self.path / name}: {reason}") from None
-
-
-#: Bytes that a member unpacks to at most: far above any picture, and far below a machine's memory.
-LARGEST = 1 << 30
 
 
 class _Members:
@@ -211,7 +232,7 @@ class Zip(_Members):
                 if info.flag_bits & 1:
                     self.refused[name] = "it is encrypted"
                 elif info.file_size > LARGEST:
-                    self.refused[name] = f"it is {info.file_size / 1e9:.1f} GB large; no picture is"
+                    self.refused[name] = too_large(info.file_size)
                 elif method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     self.refused[name] = f"its compression method {method} is not read; pack it deflated"
                 else:
@@ -255,6 +276,8 @@ class Tar(_Members):
                     continue
                 if info.islnk():
                     links.append((name, info.linkname.replace("\\", "/").removeprefix("./")))
+                elif info.size > LARGEST:
+                    self.refused[name] = too_large(info.size)
                 else:
                     self._where[name] = (info.offset_data, info.size)
         for name, target in links:  # hard links name an earlier member

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from mien.data.archives import printable, walk
+from mien.data.archives import printable, read_file, walk
 from mien.data.manifest import FILE, Manifest
 from mien.data.pictures import OTHER, Pictures, decode, from_pillow, is_other_picture, is_picture
 from mien.data.slices import Slices
@@ -67,7 +67,7 @@ class Item:
         if self.fault is not None:
             raise PictureError(self.fault)
         try:
-            return Path(self.path).read_bytes()
+            return read_file(Path(self.path))
         except OSError as error:
             raise PictureError((error.strerror or str(error)).lower()) from None
         except ValueError as error:  # a zero byte in the path
