@@ -100,6 +100,7 @@ def test_parquet(pack, tmp_path):
         ("", r"labels\.csv is empty"),
         ("path,age\na,1,2\n", r"labels\.csv line 2 has 3 values for 2 columns"),
         ("path,group\na,1\n", "call it person"),
+        ("path,enhanced\na,b\n", "which mien enhance makes"),
         ("path,Age\na,1\n", "a column 'Age'; mien's is spelled 'age'"),
     ],
 )

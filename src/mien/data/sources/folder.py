@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mien.data.archives import Tree
-from mien.data.schema import TRACED, TYPES
+from mien.data.schema import ENHANCED, ENHANCED_HASH, TRACED, TYPES
 from mien.data.sources.base import (
     Rejected,
     Source,
@@ -163,6 +163,8 @@ def _check_columns(rows: Rows) -> None:
     rows.need("path")
     if "group" in rows.columns:
         raise MienError(f"{rows.name} has a column group, which mien makes itself; call it person")
+    if own := [column for column in rows.columns if column in (ENHANCED, ENHANCED_HASH)]:
+        raise MienError(f"{rows.name} has a column {own[0]}, which mien enhance makes; leave it out")
     labels = {"age", *NUMBERS, *VOCABULARIES, *VOTE_COLUMNS, *TYPES, *(f"{name}_from" for name in TRACED)}
     right = {label.lower(): label for label in labels}
     near = [column for column in rows.columns if column not in labels and column.lower() in right]
