@@ -148,6 +148,7 @@ BAD = [
     ("path", ["a", "b", "/etc/passwd"], "row 2, column path: '/etc/passwd' leads outside"),
     ("path", ["C:\\a.jpg", "b", "c"], "row 0, column path: 'C:\\\\a.jpg' leads outside"),
     ("archive", ["a.zip", "../b.zip", None], "row 1, column archive: '../b.zip' leads outside"),
+    ("enhanced", [None, "", ""], "row 1, column enhanced: an enhanced picture has a path; null where there is none"),
     ("width", [200, 0, 200], "row 1, column width: 0 is outside 1-"),
     ("sha256", [b"a" * 32, b"short", b"b" * 32], "row 1, column sha256"),
     ("landmarks", [[0.0] * 136, [0.0] * 135, None], "row 1, column landmarks"),

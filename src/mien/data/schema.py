@@ -128,6 +128,8 @@ def _check_paths(table: pa.Table, name: str) -> None:
     _refuse(empty, table, "path", name, lambda _: "a face needs the path of its picture")
     _refuse(_outside(paths), table, "path", name, lambda value: f"{value!r} leads outside the manifest's root")
     if ENHANCED in table.column_names:
+        nameless = pc.equal(table[ENHANCED], "")
+        _refuse(nameless, table, ENHANCED, name, lambda _: "an enhanced picture has a path; null where there is none")
         outside = _outside(pc.fill_null(table[ENHANCED], "none"))
         _refuse(outside, table, ENHANCED, name, lambda value: f"{value!r} leads outside the manifest's root")
     if "archive" in table.column_names:
