@@ -188,6 +188,7 @@ def test_corrections(pack, picture, tmp_path):
         (f"{first},age_low,80", r"c\.csv line 2: .*age \(80\.0, 1\d\.0\) is not an interval"),
         (f"{first},age,200", r"c\.csv line 2: .*age \(200\.0, 200\.0\)"),
         (f"{first},age,old", r"c\.csv line 2: column age: 'old' is no number"),
+        (f"{first},age,\n{first},age_high,30", r"c\.csv line 3: one end of the age is missing"),
         (f"{first},gender,Man", r"c\.csv line 2: .*gender 'Man'"),
         (f"{first},sex,Male", r"unknown column 'sex' in c\.csv line 2"),
     ):

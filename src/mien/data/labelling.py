@@ -18,6 +18,8 @@ from mien.faces import RACE_OF_RACE7, SPLITS, VOCABULARIES, Face
 
 #: What `--corrections` may set: `age` is an exact one.
 CORRECTABLE = ("age", "age_low", "age_high", *VOCABULARIES, "valence", "arousal")
+#: Both ends of an age's interval, as far as they are known while rows are read.
+Ends = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,11 @@ def correct(faces: list[Face], rows: Rows) -> list[Rejected]:
     The provenance of what it sets is "corrected". Returns the rows whose path names no face.
 
     Raises:
-        MienError: a value outside its range, by line.
+        MienError: a value outside its range, or one end of an age without the other, by line.
     """
     find, place = _finder(faces, rows.rows, "path")
     unmatched = []
-    ages: dict[int, tuple[Row, tuple[float, float] | None]] = {}
+    ages: dict[int, tuple[Row, Ends]] = {}
     for row in rows:
         path, column = str(row.get("path") or ""), str(row.get("column") or "")
         name = find(path)
@@ -91,7 +93,7 @@ def correct(faces: list[Face], rows: Rows) -> list[Rejected]:
         at, value = place[name], row.get("value")
         try:
             if column.startswith("age"):
-                before = ages[at][1] if at in ages else faces[at].age
+                before = ages[at][1] if at in ages else faces[at].age or (None, None)
                 ages[at] = (row, _moved(before, column, value))
             else:
                 new = word(column, value) if column in VOCABULARIES else _number(column, value)
@@ -99,9 +101,11 @@ def correct(faces: list[Face], rows: Rows) -> list[Rejected]:
         except MienError as error:
             raise MienError(f"{row.place}: {error}") from None
     # One end of an interval may move past where the other one was: ages are looked at when all rows are read.
-    for at, (row, age) in ages.items():
+    for at, (row, (low, high)) in ages.items():
+        if (low is None) != (high is None):
+            raise MienError(f"{row.place}: one end of the age is missing; give age_low and age_high, or age")
         try:
-            faces[at] = _corrected(faces[at], "age", age)
+            faces[at] = _corrected(faces[at], "age", None if low is None else (low, high))
         except MienError as error:
             raise MienError(f"{row.place}: {error}") from None
     return unmatched
@@ -171,12 +175,12 @@ def _number(column: str, value: Any) -> float | None:
         raise MienError(f"column {column}: {value!r} is no number") from None
 
 
-def _moved(age: tuple[float, float] | None, column: str, value: Any) -> tuple[float, float] | None:
+def _moved(age: Ends, column: str, value: Any) -> Ends:
     """The interval `age` with what `column`, `age` or one of its ends, says now."""
     new = _number(column, value)
     if new is None:
-        return None
-    low, high = age or (new, new)
+        return None, None
+    low, high = age
     return {"age": (new, new), "age_low": (new, high), "age_high": (low, new)}[column]
 
 
