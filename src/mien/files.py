@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,17 +22,14 @@ def whole(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays: writers such as Pillow and numpy choose the format by it.
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    beside = Path(name)
+    beside = path.parent / f".{path.stem}-{secrets.token_hex(4)}{path.suffix}"
+    # With the rights that open() gives it. tempfile makes files private, and what is to be taken off the rights of a
+    # finished one can only be read by changing it for the whole process, while other threads make files too.
+    os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield beside
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
-        # mkstemp makes files private; a finished one gets the rights that open() would have given it.
-        mask = os.umask(0)
-        os.umask(mask)
-        beside.chmod(0o666 & ~mask)
         os.replace(beside, path)
         sync_folder(path.parent)
     finally:
