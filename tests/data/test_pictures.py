@@ -55,6 +55,19 @@ def test_exif_orientation(kind, orientation):
     assert np.abs(image - as_array(want)).max() <= 3
 
 
+def test_exif_is_found_behind_a_large_profile_of_colours():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved(SMOOTH, "JPEG", exif=exif)
+    start = data.index(b"\xff\xe1")
+    profile = b"".join(
+        b"\xff\xe2" + (60_000).to_bytes(2, "big") + b"ICC_PROFILE\0" + bytes([part, 2]) + bytes(60_000 - 16)
+        for part in (1, 2)
+    )
+    for between in (profile, profile + b"\xff\xff"):
+        assert (decode(data[:start] + between + data[start:]) == decode(data)).all()
+
+
 def test_damaged_exif_does_not_lose_the_picture():
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -188,7 +188,7 @@ def _fast_jpeg(data: bytes, side: int | None) -> np.ndarray | None:
     if colours not in ("YCbCr", "Gray", "RGB"):
         return None
     turn = 1
-    if b"Exif\0\0" in data[:65536]:
+    if _may_be_turned(data):
         try:
             turn = _orientation(Image.open(io.BytesIO(data)))
         except Exception:
@@ -198,6 +198,20 @@ def _fast_jpeg(data: bytes, side: int | None) -> np.ndarray | None:
         return _turn(simplejpeg.decode_jpeg(data, min_height=least, min_width=least), turn).transpose(2, 0, 1)
     except ValueError:
         return None
+
+
+def _may_be_turned(data: bytes) -> bool:
+    """Whether a JPEG has EXIF among the segments before its pixels, or these are not what they should be."""
+    place = 2
+    while data[place : place + 1] == b"\xff":
+        kind = data[place + 1 : place + 2]
+        if kind == b"\xda":
+            return False
+        if kind == b"\xe1" and data[place + 4 : place + 10] == b"Exif\0\0":
+            return True
+        # Any number of 0xFF may stand before a segment.
+        place += 1 if kind == b"\xff" else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return True
 
 
 def _orientation(picture: Image.Image) -> int:
