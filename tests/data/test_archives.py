@@ -155,13 +155,29 @@ def test_hard_links_in_a_tar(tmp_path):
             link = tarfile.TarInfo(name)
             link.type, link.linkname = tarfile.LNKTYPE, target
             archive.addfile(link)
-        symbolic = tarfile.TarInfo("d.bin")
-        symbolic.type, symbolic.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        archive.addfile(symbolic)
+        link.name = link.linkname = "a.bin"
+        archive.addfile(link)
     tree = open_tree(path)
     assert tree.names() == ["a.bin", "b.bin"]
-    assert tree.read("b.bin") == b"abc"
+    assert tree.read("a.bin") == tree.read("b.bin") == b"abc"
     assert "gone.bin" in tree.refused["c.bin"]
+
+
+def test_symbolic_links_in_a_tar_are_followed_inside_it_and_no_further(tmp_path):
+    path = tmp_path / "linked.tar"
+    links = {"x/b.bin": "../a.bin", "c.bin": "./x/b.bin", "out.bin": "/etc/passwd", "up.bin": "../a.bin", "y": "x"}
+    with tarfile.open(path, "w") as archive:
+        for name, target in {**links, "round.bin": "other.bin", "other.bin": "round.bin"}.items():
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, target
+            archive.addfile(link)
+        info = tarfile.TarInfo("a.bin")
+        info.size = 3
+        archive.addfile(info, io.BytesIO(b"abc"))
+    tree = open_tree(path)
+    assert {name: tree.read(name) for name in tree.names()} == dict.fromkeys(("a.bin", "c.bin", "x/b.bin"), b"abc")
+    assert sorted(tree.refused) == ["other.bin", "out.bin", "round.bin", "up.bin", "y"]
+    assert tree.refused["out.bin"] == "it is a link to /etc/passwd, which is no file in the archive"
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])

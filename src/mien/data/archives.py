@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import posixpath
 import shutil
 import stat
 import tarfile
@@ -147,6 +148,10 @@ def too_large(size: int) -> str:
     return f"it is {size / 1e9:.1f} GB large; no picture is"
 
 
+#: Links that lead from one to the next, at most; more go round.
+LINKS = 40
+
+
 class Folder:
     """A folder, read in place."""
 
@@ -257,6 +262,14 @@ class Zip(_Members):
         return data
 
 
+def _target(name: str, info: tarfile.TarInfo) -> str:
+    """The member that a link leads to; a symbolic one counts from its own folder."""
+    target = info.linkname.replace("\\", "/")
+    if info.issym():
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+    return printable(target.removeprefix("./"))
+
+
 class Tar(_Members):
     """A tar. A compressed one is unpacked to a temporary file: its members cannot be reached otherwise."""
 
@@ -267,24 +280,28 @@ class Tar(_Members):
             with packed, gzip.GzipFile(fileobj=packed) as stream:
                 shutil.copyfileobj(stream, self._file, 1 << 20)
             self._file.seek(0)
-        links: list[tuple[str, str]] = []
+        links: dict[str, str] = {}
         with tarfile.open(fileobj=self._file, mode="r:") as archive:
             for info in archive:
                 # tarfile keeps every header it has read; a million of them fill the memory.
                 archive.members = []  # type: ignore[attr-defined]
-                if not (info.isreg() or info.islnk()) or (name := self._accept(info.name)) is None:
+                if not (info.isreg() or info.islnk() or info.issym()) or (name := self._accept(info.name)) is None:
                     continue
-                if info.islnk():
-                    links.append((name, info.linkname.replace("\\", "/").removeprefix("./")))
+                if not info.isreg():
+                    if (target := _target(name, info)) != name:  # a file that was packed twice links to itself
+                        links[name] = target
                 elif info.size > LARGEST:
                     self.refused[name] = too_large(info.size)
                 else:
                     self._where[name] = (info.offset_data, info.size)
-        for name, target in links:  # hard links name an earlier member
-            if target in self._where:
+                    links.pop(name, None)  # of two members of one name the later one counts
+        for name, target in links.items():  # a hard link names an earlier member, a symbolic one any, or another link
+            for _ in range(LINKS):
+                target = links.get(target, target)
+            if target in self._where and target not in links:
                 self._where[name] = self._where[target]
             else:
-                self.refused[name] = f"it is a link to {target}, which is not in the archive"
+                self.refused[name] = f"it is a link to {target}, which is no file in the archive"
 
     def read(self, name: str) -> bytes:
         offset, size = self._find(name)
