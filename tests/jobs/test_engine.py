@@ -21,7 +21,7 @@ from mien.data.manifest import Manifest
 from mien.data.slices import Slices
 from mien.errors import MienError
 from mien.faces import Crop, Face
-from mien.jobs.engine import Job
+from mien.jobs.engine import Job, OtherJobError
 from mien.jobs.inputs import Item, ManifestItems
 from mien.jobs.workers import Elsewhere, Engine
 
@@ -237,6 +237,14 @@ def test_two_jobs_do_not_write_one_folder(tmp_path: Path) -> None:
         yield from rows_of(items, first)
 
     make(tmp_path).run(range(50), and_another, SCHEMA, show=False)
+    make(tmp_path).run(range(50), rows_of, SCHEMA, show=False)
+
+
+def test_a_job_that_came_between_keeps_its_folder(tmp_path: Path) -> None:
+    late = make(tmp_path, batch=16)
+    make(tmp_path).run(range(50), rows_of, SCHEMA, show=False)
+    with pytest.raises(OtherJobError, match="batch was 8, is 16"):
+        late.run(range(50), rows_of, SCHEMA, show=False)
     make(tmp_path).run(range(50), rows_of, SCHEMA, show=False)
 
 

@@ -140,6 +140,7 @@ class Job:
             engine: who does the work; this process by default.
 
         Raises:
+            OtherJobError: the folder has got another job meanwhile.
             MienError: another process writes here; or nothing but failures comes.
         """
         engine = engine or Engine()
@@ -153,6 +154,7 @@ class Job:
         with alone(self.folder / self.LOCK) as held:
             if not held:
                 raise MienError(f"{self.folder}: another process writes this job; wait for it, or take another folder")
+            self._check()  # again: since it was made, another may have written its own and ended
             write_json(self.folder / self.RECORD, self.record)
             if ranks == 1:
                 for left in self.folder.glob(".part-*"):  # of a killed writer
