@@ -184,6 +184,16 @@ def test_coverage_with_suppressed_groups_and_without_intervals():
     assert "no age intervals" in draw(figures.coverage({"mae": {"value": 3}}))
 
 
+@pytest.mark.parametrize("share", [0.5, 0.99])
+def test_the_promised_coverage_is_in_view_however_far_off_the_intervals_are(share):
+    covered = {"value": share, "low": share - 0.01, "high": share + 0.01, "n": 3000}
+    axes = figures.coverage({"coverage90": covered, "width90": {"value": 20.0, "n": 3000}}).axes[0]
+    low, high = axes.get_xlim()
+    assert low < 90 < high
+    (written,) = [text for text in axes.texts if text.get_text() == f"{share * 100:.1f}"]
+    assert written.get_position()[0] == high
+
+
 def test_spread_reliability():
     std = np.linspace(2, 12, 300)
     error = np.random.default_rng(0).normal(0, std)
@@ -288,6 +298,15 @@ def test_compare_tells_better_from_worse():
     colours = {line.get_color() for line in figure.axes[0].lines if len(line.get_xdata()) == 2}
     assert {"#0072b2", "#d55e00", "#5d6b7a"} <= colours
     assert "no difference" in draw(figures.compare({}, "a", "b"))
+
+
+def test_compare_writes_values_at_the_edge_of_an_axis_that_reaches_to_zero():
+    figure = figures.compare({"all": {"MAE": {"value": -5.0, "low": -5.2, "high": -4.8, "n": 50}}}, "a", "b")
+    (axes,) = figure.axes
+    low, high = axes.get_xlim()
+    assert low < -5.2
+    assert high > 0
+    assert [text.get_position()[0] for text in axes.texts] == [high]
 
 
 # Pictures

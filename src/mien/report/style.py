@@ -179,14 +179,17 @@ def draw_rows(
     colours: Sequence[str] | None = None,
     labels: bool = True,
     label_length: int = 26,
+    reference: float | None = None,
 ) -> None:
     """Groups from top to bottom, each a bar (or a dot) with its 95 % interval, its n and its value.
 
-    `factor` multiplies the figures (100 for per cent). Too small groups are named with their n, no figure.
+    `factor` multiplies the figures (100 for per cent). Too small groups are named with their n, no figure. The axis
+    reaches as far as `reference`, which is in the unit of the figures.
     """
     shown = [row.figure for row in rows if not row.heading and not row.suppressed and row.figure.known]
     reach = [f.high if f.has_interval else f.value for f in shown] + [f.value for f in shown]
     reach += [f.low for f in shown if f.has_interval]
+    reach += [reference] if reach and reference is not None else []
     for place, row in enumerate(rows):
         if row.heading or row.suppressed or not row.figure.known:
             continue

@@ -177,8 +177,8 @@ def _group_mae(axes: Axes, title: str, groups: Mapping[str, Any] | None, age: Ma
     if not rows:
         return nothing(axes, title, "no labels to group by")
     panel(axes, title, "MAE (years)", grid="x")
-    draw_rows(axes, rows)
     overall, constant = number(age.get("mae")), number((age.get("constant") or {}).get("mae"))
+    draw_rows(axes, rows, reference=overall.value if overall.known else None)
     if overall.known and any(row.figure.known for row in rows):
         baseline = f"; constant predictor {constant.value:.2f}" if constant.known else ""
         rule(axes, overall.value, f"all {overall.value:.2f}{baseline}", MUTED)

@@ -45,9 +45,7 @@ def compare(
         return drawn
     direction = "negative: the second is better" if lower_is_better else "positive: the second is better"
     panel(axes, title, f"difference ({unit}), second − first; {direction}", grid="x")
-    draw_rows(axes, rows, bars=False, colours=colours, factor=factor)
-    low, high = axes.get_xlim()
-    axes.set_xlim(min(low, -0.05 * (high - low)), max(high, 0.05 * (high - low)))
+    draw_rows(axes, rows, bars=False, colours=colours, factor=factor, reference=0.0)
     axes.axvline(0, color=INK, lw=1)
     for colour, text in ((BLUE, "better"), (ORANGE, "worse"), (MUTED, "cannot be told apart")):
         axes.plot([], [], "o-", color=colour, label=text)

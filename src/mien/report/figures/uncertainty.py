@@ -54,9 +54,7 @@ def coverage(age: Mapping[str, Any], groupings: Sequence[str] = GROUPINGS, level
         right.axis("off")
         return figure
     panel(left, f"How many true ages lie inside the {name} % interval", "coverage (%)", grid="x")
-    draw_rows(left, first, bars=False, factor=100, digits=1)
-    low, high = left.get_xlim()
-    left.set_xlim(min(low, level * 100 - 2), high)
+    draw_rows(left, first, bars=False, factor=100, digits=1, reference=level)
     rule(left, level * 100, f"the promised {name} %")
     panel(right, "How wide the interval is", "mean width (years)", grid="x")
     draw_rows(right, second, labels=False, digits=1, colours=[GREEN] * len(second))
