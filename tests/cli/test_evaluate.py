@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from mien.cli.console import one_line_errors
-from mien.cli.evaluate import _checkpoint, evaluate
+from mien.cli.evaluate import _checkpoint, evaluate, print_figures
 from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.models.checkpoint import FACTS
@@ -42,3 +42,16 @@ def test_faces_without_labels_are_refused(drawn: Path, tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "has a label that face-mobile tells (gender, race, age)" in result.stderr
     assert not (tmp_path / "bare/evaluation").exists()
+
+
+@pytest.mark.parametrize(("pair", "named"), [(["White", "Asian"], ""), (["Black", "White"], "White - Black ")])
+def test_a_gap_with_ages_made_equal_names_its_own_groups(capsys: pytest.CaptureFixture[str], pair, named) -> None:
+    gap = {
+        "raw": {"value": 1.4, "low": 0.9, "high": 1.9, "n": 500},
+        "between": ["White", "Asian"],
+        "age_standardised": {"value": 0.7, "low": 0.2, "high": 1.3, "n": 500},
+        "between_standardised": pair,
+    }
+    print_figures({"age": {"gaps": {"race": gap}}, "about": {"model": "one", "split": "val", "faces": 500}})
+    said = capsys.readouterr().out
+    assert f"Asian - White 1.40 [0.90, 1.90] years; ages made equal {named}0.70 [0.20, 1.30]" in said

@@ -182,7 +182,12 @@ def print_figures(metrics: dict[str, Any]) -> None:
     for by, gap in age.get("gaps", {}).items():
         if by in ("gender", "race"):
             least, most = gap["between"]
-            adjusted = f"; ages made equal {years(gap['age_standardised'])}" if "age_standardised" in gap else ""
+            adjusted = ""
+            if "age_standardised" in gap:
+                # With ages made equal, other groups may be the furthest apart.
+                lower, upper = gap["between_standardised"]
+                names = "" if [lower, upper] == [least, most] else f"{upper} - {lower} "
+                adjusted = f"; ages made equal {names}{years(gap['age_standardised'])}"
             print(f"gap by {by}: {most} - {least} {years(gap['raw'])} years{adjusted}")
     if age.get("undercovered"):
         print(f"intervals cover significantly under 85 % of: {', '.join(age['undercovered'])}")
