@@ -98,7 +98,7 @@ def _intervals(age: Mapping[str, Any]) -> str:
     failing = age.get("undercovered")
     if failing:
         line += f" They hold it significantly less often than 85 % for {', '.join(map(group_name, failing))}."
-    elif failing is not None:
+    elif any("undercovered" in group for table in (age.get("groups") or {}).values() for group in table.values()):
         line += " No group of 100 or more faces lies significantly under 85 %."
     return line
 

@@ -1,0 +1,14 @@
+"""What a page says in words is what the figures say."""
+
+from mien.report.explain import summary
+
+
+def intervals(groups):
+    figure = {"value": 0.71, "low": 0.61, "high": 0.81, "n": 80}
+    age = {"mae": figure, "coverage90": figure, "width90": figure, "undercovered": [], "groups": {"gender": groups}}
+    return next(line for line in summary({"age": age}) if "intervals" in line)
+
+
+def test_groups_are_said_to_be_covered_only_where_one_was_tested():
+    assert "No group" not in intervals({"Male": {"n": 40}, "Female": {"n": 40}})
+    assert "No group of 100 or more" in intervals({"Male": {"n": 400, "undercovered": False}, "Female": {"n": 40}})
