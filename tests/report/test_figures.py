@@ -164,6 +164,13 @@ def test_training_count_that_is_unknown():
     assert "not known" in draw(figures.training_count({}))
 
 
+@pytest.mark.parametrize(("offset", "said"), [(0, True), (20, False), (-20, False)])
+def test_the_old_are_said_to_look_younger_only_where_they_do(offset, said):
+    truth = np.linspace(20, 60, 50)
+    prediction = 40 + 0.9 * (truth - 40) + offset
+    assert ("the old look younger" in draw(figures.error_analysis({}, truth, prediction))) is said
+
+
 # Uncertainty
 
 

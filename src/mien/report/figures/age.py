@@ -224,8 +224,10 @@ def _prediction_by_truth(axes: Axes, truth: np.ndarray, prediction: np.ndarray) 
     if len(truth) > 2 and np.ptp(truth) > 0:
         slope, start = np.polyfit(truth, prediction, 1)
         span = np.array([truth.min(), truth.max()])
-        axes.plot(span, start + slope * span, color=ORANGE, ls="--", label=f"least squares, slope {slope:.2f}")
-        if slope < 1:
+        line = start + slope * span
+        axes.plot(span, line, color=ORANGE, ls="--", label=f"least squares, slope {slope:.2f}")
+        # A model that takes everybody for older, say, may have such a slope and no old face that looks younger.
+        if line[0] > span[0] and line[1] < span[1]:
             note(axes, "slope < 1: the old look younger\nand the young older than they are", 0.98, 0.03)
     axes.set_xlim(0, end * 1.02)
     axes.set_ylim(min(0.0, float(prediction.min())), end * 1.02)
