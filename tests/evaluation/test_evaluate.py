@@ -12,7 +12,7 @@ from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.evaluation import evaluate as module
 from mien.evaluation.evaluate import CROSSFITTED, calibrate, caution, evaluate_model, judge_model
-from mien.evaluation.predictions import Predictions
+from mien.evaluation.predictions import Predictions, predictions_table
 from mien.evaluation.worst import by_tag, tags_of, turned_away, worst_rows
 from mien.faces import GENDERS, RACES, Crop, Face
 from mien.models.checkpoint import save_estimator
@@ -271,3 +271,13 @@ def test_worst_faces_come_first_and_small_tags_are_suppressed(manifest: Manifest
     found = by_tag(table, manifest.pictures(), resamples=10, show=False)
     assert all(group["suppressed"] for group in found.values())
     assert by_tag(table, manifest.pictures(), sample=1, resamples=10, show=False) != found
+
+
+def test_the_errors_by_tag_look_through_the_table_once(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    ages = np.linspace(20, 60, 8)
+    table = predictions_table(manifest, np.arange(8), {"age": ages}, {})
+    asked: list[str] = []
+    strings = Predictions.strings
+    monkeypatch.setattr(Predictions, "strings", lambda one, name: asked.append(name) or strings(one, name))
+    by_tag(table, manifest.pictures(), resamples=10, show=False)
+    assert sorted(asked) == ["archive", "path"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,14 +45,19 @@ def pictures_of(
     predictions: Predictions, pictures: Pictures, rows: Sequence[int] | np.ndarray
 ) -> list[np.ndarray | None]:
     """The pictures of these rows, (3, H, W) uint8; None for one that cannot be read any more."""
+    return list(_one_by_one(predictions, pictures, rows))
+
+
+def _one_by_one(
+    predictions: Predictions, pictures: Pictures, rows: Sequence[int] | np.ndarray
+) -> Iterator[np.ndarray | None]:
+    """`pictures_of` with one picture in memory at a time; the table is looked through once for all."""
     paths, archives = predictions.strings("path"), predictions.strings("archive")
-    found: list[np.ndarray | None] = []
     for row in rows:
         try:
-            found.append(pictures.image(paths[row], archives[row]))
+            yield pictures.image(paths[row], archives[row])
         except PictureError:
-            found.append(None)
-    return found
+            yield None
 
 
 def tags_of(true_age: float, image: np.ndarray | None, points: np.ndarray | None = None) -> list[str]:
@@ -117,8 +122,8 @@ def by_tag(
         rows = np.sort(np.random.default_rng(seed).choice(rows, sample, replace=False))
     true, predicted = predictions.numbers("true_age_low"), predictions.numbers("age")
     members: dict[str, list[int]] = {}
-    for row in track(rows, len(rows), "faces", "look for what makes faces hard", show):
-        (image,) = pictures_of(predictions, pictures, [row])
+    images = track(_one_by_one(predictions, pictures, rows), len(rows), "faces", "look for what makes faces hard", show)
+    for row, image in zip(rows, images, strict=True):
         points = None if landmarks is None else landmarks[row]
         for tag in tags_of(true[row], image, points) or [UNTAGGED]:
             members.setdefault(tag, []).append(row)
