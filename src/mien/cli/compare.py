@@ -27,19 +27,22 @@ def compare(
 
     Example: mien compare runs/coral runs/regression
     """
-    from mien.cli.console import print_json
+    from mien.cli.console import print_json, say
     from mien.evaluation.compare import compare as compare_tables
 
     tables = _open(first, split), _open(second, split)
     result = compare_tables(*tables, resamples=bootstraps)
     about = {
-        side: {"path": str(path), **{key: table.facts.get(key) for key in ("model", "split", "calibration")}}
+        side: {"path": str(path), **{key: table.facts.get(key) for key in ("model", "split", "calibration", "caution")}}
         for side, path, table in zip(("first", "second"), (first, second), tables, strict=True)
     }
     if json:
         print_json({**about, **result})
-    else:
-        _print_tables(first, second, result)
+        return
+    _print_tables(first, second, result)
+    for side in about.values():
+        if side["caution"]:
+            say(f"caution: {side['path']}: {side['caution']}")
 
 
 def _open(run: Path, split: str) -> Predictions:
