@@ -19,6 +19,7 @@ from mien.cli.console import one_line_errors
 from mien.data.manifest import Manifest
 from mien.faces import Crop
 from mien.jobs.predict import Model
+from mien.models.met import Met
 
 
 class AgeTask(nn.Module):
@@ -42,6 +43,7 @@ class Grey(nn.Module):
         self.tasks = nn.ModuleDict({"age": AgeTask()})
         self.states: dict[str, Any] = {"age": {"factor": factor}}  # part of the model's hash
         self.calibrated_on: dict[str, str] = {}
+        self.learnt: Met | None = None
         self.settings: dict[str, Any] = {}
         self.crop, self.input_size, self.name, self.factor = Crop("chip"), 32, f"grey {factor:g}", factor
 
@@ -82,6 +84,26 @@ def test_a_robustness_audit_and_its_table(run: Any, drawn: Path, tmp_path: Path)
     age = told["tasks"]["age"]
     assert list(age["corruptions"]["jpeg"]["levels"]) == ["1", "5"]
     assert age["summary"]["all"]["mce"]["n"] == age["n"]
+
+
+def test_a_model_that_has_met_the_faces_is_audited_with_a_caution(
+    run: Any, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(model: str | None, device: str) -> Model:
+        network = Grey(float(model or 1))
+        network.learnt = Met.of(Manifest.open(drawn).strings("sha256")) if model == "1.5" else None
+        return Model(network)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mien.jobs.predict, "load", load)
+    some = (drawn, "--robustness", "--corruptions", "jpeg", "--severities", "1", "--bootstraps", 100)
+    baseline = run(*some, "-o", tmp_path / "a", "--baseline", "1.5")
+    assert "caution: grey 1.5: it learnt from" in baseline.stderr
+    assert "caution: grey 1:" not in baseline.stderr
+    page = (tmp_path / "a" / "robustness.html").read_text(encoding="utf-8")
+    assert "<dt>Caution, baseline</dt><dd>it learnt from" in page
+    assert "<dt>Caution</dt>" not in page
+    assert run(*some, "-o", tmp_path / "b", "--model", "1.5").stderr.count("caution") == 1
+    assert "<dt>Caution</dt><dd>it learnt from" in (tmp_path / "b" / "robustness.html").read_text(encoding="utf-8")
 
 
 def test_the_help_tells_how_a_limit_draws_faces() -> None:

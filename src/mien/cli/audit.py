@@ -201,6 +201,9 @@ def audit(
         print_json(metrics)
         return
     _print_table(metrics)
+    for key, whose in (("caution", "model"), ("caution_baseline", "baseline")):
+        if key in metrics["about"]:
+            say(f"caution: {metrics['about'][whose]}: {metrics['about'][key]}")
     say(f"report: {out / PAGE}")
 
 

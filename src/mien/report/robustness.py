@@ -92,6 +92,8 @@ def _facts(about: Mapping[str, Any]) -> dict[str, Any]:
         "Baseline": about["baseline"] or "none named (--baseline)",
         "Faces": f"{about['faces']:,} of split {about['split']!r}, {about['groups']:,} independent groups"
         + (f"; at most {about['limit']:,} drawn" if about["limit"] else ""),
+        **({"Caution": about["caution"]} if "caution" in about else {}),
+        **({"Caution, baseline": about["caution_baseline"]} if "caution_baseline" in about else {}),
         "Corruptions": f"{len(about['corruptions'])} x {len(about['severities'])} severities, table version "
         f"{table['version']} ({table['sha256'][:12]})",
         "Seen in training": _training(about),

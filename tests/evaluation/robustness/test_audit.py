@@ -28,6 +28,7 @@ from mien.evaluation.robustness.subjects import MIRRORED, Subjects
 from mien.faces import EXPRESSIONS, GENDERS, Crop, Face
 from mien.models.checkpoint import load_estimator, save_estimator
 from mien.models.estimator import ModelSettings, build_estimator
+from mien.models.met import Met
 from mien.tasks.face import TasksSettings
 
 CELLS = [("gamma_dark", 2), ("gamma_dark", 5), ("jpeg", 3)]
@@ -56,6 +57,7 @@ class Brightness(nn.Module):
         self.crop, self.input_size, self.name, self.half = Crop("chip"), 32, "brightness", half
         self.states: dict[str, Any] = {}
         self.calibrated_on: dict[str, str] = {}
+        self.learnt: Met | None = None
         self.settings: dict[str, Any] = {"augment": AugmentSettings.model_validate("light").model_dump(mode="json")}
         self.seen = 0
 

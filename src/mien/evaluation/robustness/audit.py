@@ -12,6 +12,7 @@ import numpy as np
 from mien.data.corruptions import SEVERITIES, TABLE, VERSION, Place, corrupt, seen_families, table_hash
 from mien.data.transforms import AugmentSettings
 from mien.errors import MienError, unknown
+from mien.evaluation.evaluate import caution
 from mien.evaluation.robustness.cells import Cell, run_passes
 from mien.evaluation.robustness.degradation import judge_passes
 from mien.evaluation.robustness.subjects import Subjects
@@ -109,6 +110,10 @@ def audit_robustness(
         "rejected": [{"path": path, "reason": reason} for path, reason in passes.rejected.items()],
         "unfound": passes.unfound,
     }
+    for key, one in (("caution", model), ("caution_baseline", baseline)):
+        wrong = None if one is None else caution(one.estimator, manifest, split)
+        if wrong is not None:
+            metrics["about"][key] = wrong
     write_json(model.folder / METRICS, metrics)
     _write_page(model, part.take(rows), metrics, detector, passes.clean.numbers("row").astype(int))
     return metrics
