@@ -10,14 +10,16 @@ import torch
 import typer
 from typer.testing import CliRunner, Result
 
-from mien.cli.ageing import remarks
+from mien.cli.ageing import met, remarks
 from mien.cli.audit import audit
 from mien.cli.console import one_line_errors
+from mien.data.manifest import Manifest
 from mien.evaluation.ageing.judges import EstimatorJudge, IdentityJudge, Judges, load_judge
 from mien.faces import Crop
 from mien.files import write_json
 from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
 from mien.models.checkpoint import load_estimator, load_renderer, save_age_transformer
+from mien.models.met import Met
 from mien.training.record import CONFIG
 
 JUDGE = "face-mobile"
@@ -75,6 +77,16 @@ def test_a_judge_of_identity_that_guided_ages_is_told(tmp_path: Path) -> None:
     write_json(tmp_path / CONFIG, recipe)
     told = remarks(str(tmp_path), judges)
     assert f"{tmp_path} was guided by its judge of identity features of {JUDGE}; name another" in told
+
+
+def test_a_judge_that_learnt_from_the_faces_is_told(drawn: Path) -> None:
+    manifest, estimator = Manifest.open(drawn), load_estimator(JUDGE)
+    judges = Judges(EstimatorJudge(estimator))
+    assert met(judges, manifest, "val") == []
+    estimator.learnt = Met.of(manifest.split("val").strings("sha256"))
+    (told,) = met(judges, manifest, "val")
+    assert told.startswith(f"the judge {JUDGE}: it learnt from ")
+    assert met(judges, manifest, "test") == []
 
 
 def test_a_judge_that_guided_is_told(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def audit_renderers(
         remarks=[
             *(line for one in aimed for line in _taught(models[0], "aimed", one.estimator, judges)),
             *(line for model in models for line in remarks(model, judges)),
+            *met(judges, manifest, split),
         ],
         device=where,
         show=show,
@@ -144,6 +145,22 @@ def remarks(model: str, judges: Judges) -> list[str]:
         if taught.get("perceptual") and taught.get("perceptual_backbone") == "mobilefacenet" and judges.identity:
             found.append(f"{model} learnt by a perceptual term of MobileFaceNet: its identity is judged too well")
     return found
+
+
+def met(judges: Judges, manifest: Manifest, split: str) -> list[str]:
+    """What is to be said where the judge of age learnt from the faces whose renders it judges, or was chosen by them:
+    then its own error on real faces, beside which all others are read, is too small."""
+    from mien.evaluation.ageing.judges import EstimatorJudge, MixtureJudge
+    from mien.evaluation.evaluate import caution
+    from mien.experts.ours import Ours
+
+    asked: list[Estimator] = []
+    if isinstance(judges.age, EstimatorJudge):
+        asked = [judges.age.estimator]
+    elif isinstance(judges.age, MixtureJudge):
+        asked = [expert.estimator for expert in judges.age.experts if isinstance(expert, Ours)]
+    found = [(one.name, caution(one, manifest, split)) for one in asked]
+    return [f"the judge {name}: {wrong}; judge others, or name another" for name, wrong in found if wrong is not None]
 
 
 def _taught(model: str, how: str, other: Estimator, judges: Judges) -> list[str]:
