@@ -106,6 +106,8 @@ def latents(
         say(f"caution: {metrics['caution']}")
     if metrics["collapse"]:
         say(metrics["collapse"])
+    if "caution" in (judged := (metrics["shifts"] or {}).get("judge", {})):
+        say(f"caution: the judge {judged['name']}: {judged['caution']}")
     say(f"report: {out / PAGE}")
 
 

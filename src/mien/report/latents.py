@@ -227,6 +227,8 @@ def _shifts(page: Page, found: Mapping[str, Any] | None) -> None:
         f"{count(found['n'])} faces of 35 to 65. The judge {judge['name']} errs by {years(judge['mae'])} years on the "
         f"faces as they are, by {years(judge['mae_reconstructed'])} on plain reconstructions."
     )
+    if "caution" in judge:
+        page.text(f"**Caution:** the judge {judge['name']}: {judge['caution']}.")
     routes = with_real_pairs(found)
     told = [key for key in SHIFTS if any(key in route for route in routes.values())]
     rows = []

@@ -48,6 +48,11 @@ class Bright(nn.Module):
     """A judge that can be computed by hand: age is the mean of red in percent, women are blue."""
 
     name, crop = "bright", Crop("chip")
+    learnt: Met | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calibrated_on: dict[str, str] = {}
 
     def task(self, name: str) -> None:
         assert name == "age"
@@ -191,6 +196,7 @@ def test_the_whole_from_its_command_line(drawn: Path, tmp_path: Path, monkeypatc
     save_beta_vae(tmp_path / "model", vae)
     torch.save(MobileFaceNet(embedding=8).state_dict(), tmp_path / "mobile.pt")
     monkeypatch.setattr(mien.models.checkpoint, "load_estimator", lambda *_: Bright())
+    monkeypatch.setattr(Bright, "learnt", Met.of(Manifest.open(drawn).strings("sha256")))
     monkeypatch.setattr("mien.evaluation.latents.smoothness.FACES", 2)
     monkeypatch.setattr("mien.evaluation.latents.smoothness.AGES", (5.0, 45.0, 85.0))
     monkeypatch.setattr("mien.evaluation.latents.disentanglement.PERMUTATIONS", 5)
@@ -208,6 +214,7 @@ def test_the_whole_from_its_command_line(drawn: Path, tmp_path: Path, monkeypatc
     assert result.exit_code == 0, result.stderr
     assert "rate in nats: z_id" in result.stdout
     assert "posterior collapse" in result.stderr  # random weights say nothing of a picture
+    assert "caution: the judge bright: it learnt from" in result.stderr
     found = json.loads((out / "latents.json").read_text())
     assert found["caution"].startswith("it learnt from 60 of these faces")
     assert "caution: it learnt from 60" in result.stderr
@@ -217,6 +224,7 @@ def test_the_whole_from_its_command_line(drawn: Path, tmp_path: Path, monkeypatc
     assert found["reconstruction"]["PCA"]["mse"]["n"] == 60
     page = (out / "latents.html").read_text()
     assert "posterior collapse" in page
+    assert "<strong>Caution:</strong> the judge bright: it learnt from" in page
     assert page.count("data:image/png;base64,") == 4
     for name in ("reconstructions", "ages", "traversals", "interpolations"):
         assert (out / f"{name}.png").stat().st_size > 2000

@@ -14,6 +14,7 @@ from mien.data.align import require_view
 from mien.data.manifest import Manifest
 from mien.data.splits import teachers
 from mien.errors import MienError
+from mien.evaluation.evaluate import caution
 from mien.evaluation.latents.coders import Coder, coders, rebuilt_figures
 from mien.evaluation.latents.codes import Coded, at_most, code_faces, factors
 from mien.evaluation.latents.disentanglement import age_probes, separation
@@ -132,6 +133,9 @@ def evaluate_latents(
     if judge is not None:
         real = None if pairs is None else code_faces(vae, pairs, device)
         metrics["shifts"] = judge_shifts(vae, learnt, judged, judge, boot, embed, device, real)
+        wrong = caution(judge, manifest, split)
+        if wrong is not None:
+            metrics["shifts"]["judge"]["caution"] = wrong
     write_json(folder / METRICS, metrics)
     _write_page(vae, judged, ways, metrics, between or [(0, len(judged) // 2), (1, len(judged) - 1)], folder, device)
     return metrics
