@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,6 +152,12 @@ def test_wrong_shapes_and_too_few_faces_are_refused() -> None:
         Fusion(["a"], [0.0], [1.0], tau=0)
     with pytest.raises(MienError, match="not a fusion of experts"):
         Fusion.from_dict({"names": []})
+
+
+@pytest.mark.parametrize("wrong", [{"sigma": ["1"]}, {"knots": [0.0, 5.0]}, {"knots": [0.0], "bias": {"a": []}}])
+def test_a_file_that_was_changed_by_hand_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(MienError, match="not a fusion of experts"):
+        Fusion.from_dict({"experts": ["a"], "mu": [0.0], "sigma": [1.0], **wrong})
 
 
 def test_a_merit_counts_beside_the_confidence() -> None:

@@ -133,9 +133,12 @@ class Fusion:
         """
         try:
             interval = value.get("interval")
-            return cls(**{**value, "interval": None if interval is None else tuple(interval)})
-        except TypeError as error:
-            raise MienError(f"not a fusion of experts: {error}") from None
+            found = cls(**{**value, "interval": None if interval is None else tuple(interval)})
+            one = np.zeros((1, len(found.experts)))
+            found(one, one)  # what it is made of are numbers, and as many as it takes
+        except (TypeError, ValueError, LookupError) as error:
+            raise MienError(f"not a fusion of experts: {error!r}") from None
+        return found
 
     def _checked(self, values: np.ndarray) -> np.ndarray:
         values = np.asarray(values, dtype=np.float64)
