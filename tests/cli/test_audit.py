@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner, Result
 
 import mien.jobs.predict
-from mien.cli.audit import audit
+from mien.cli.audit import _print_table, audit
 from mien.cli.console import one_line_errors
 from mien.data.manifest import Manifest
 from mien.faces import Crop
@@ -104,6 +104,23 @@ def test_a_model_that_has_met_the_faces_is_audited_with_a_caution(
     assert "<dt>Caution</dt>" not in page
     assert run(*some, "-o", tmp_path / "b", "--model", "1.5").stderr.count("caution") == 1
     assert "<dt>Caution</dt><dd>it learnt from" in (tmp_path / "b" / "robustness.html").read_text(encoding="utf-8")
+
+
+def test_the_worst_corruptions_are_named_in_order_though_one_leaves_no_face(capsys: pytest.CaptureFixture[str]) -> None:
+    def told(value: float) -> dict[str, float]:
+        return {"value": value, "low": value, "high": value, "n": 9}
+
+    drops = {"jpeg": 1.0, "fog": float("nan"), "gamma_dark": 9.0, "noise": 2.0, "blur": 5.0}
+    part = {
+        "figure": "mae",
+        "clean": told(3.0),
+        "summary": {},
+        "corruptions": {name: {"drop": told(value)} for name, value in drops.items()},
+        "worst_group": {},
+    }
+    about = {"model": "m", "split": "val", "faces": 9, "baseline": None}
+    _print_table({"about": about, "tasks": {"age": part}})
+    assert "age: loses most by gamma_dark +9.00, blur +5.00, noise +2.00\n" in capsys.readouterr().out
 
 
 def test_the_help_tells_how_a_limit_draws_faces() -> None:

@@ -287,8 +287,10 @@ def _print_table(metrics: dict[str, Any]) -> None:
         print(f"photos: the face of all {about['faces']:,} is found in every corrupted one")
     for name, part in metrics["tasks"].items():
         lost = LOST[part["figure"]]
-        hard = sorted(part["corruptions"].items(), key=lambda one: -one[1]["drop"]["value"])[:3]
-        named = ", ".join(f"{one} {lost(entry['drop']['value'])}" for one, entry in hard if entry["drop"]["value"] > 0)
+        drops = {one: entry["drop"]["value"] for one, entry in part["corruptions"].items()}
+        # Where a corruption leaves no face to be found there is no drop, NaN, which no order holds.
+        hard = sorted((one for one in drops if drops[one] > 0), key=lambda one: -drops[one])[:3]
+        named = ", ".join(f"{one} {lost(drops[one])}" for one in hard)
         print(f"{name}: loses most by {named}" if named else f"{name}: loses nothing by any of them")
         for by, worst in part["worst_group"].items():
             print(f"{name}: by {words(by)} loses most {worst['group']} {lost(worst['drop'])}")
