@@ -140,6 +140,9 @@ def test_resampling_by_weights_is_judging_the_resampled_rows(table: Table) -> No
                 found.setdefault((task, figure), []).append(again[task][figure]["value"])
     for (task, figure), values in found.items():
         low, high = np.percentile(values, [2.5, 97.5])
+        if figure == "ece":  # what resamples add to it is taken off
+            value = plain[task][figure]["value"]
+            low, high = max(2 * value - high, 0), max(2 * value - low, value)
         assert plain[task][figure]["low"] == pytest.approx(low), figure
         assert plain[task][figure]["high"] == pytest.approx(high), figure
 

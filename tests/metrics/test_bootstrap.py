@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from mien.metrics import bootstrap as module
-from mien.metrics.bootstrap import Bootstrap, estimate
+from mien.metrics.bootstrap import Bootstrap, estimate, estimate_from_above
+from mien.metrics.calibration import expected_calibration_error
 from mien.metrics.weighted import mean, median
 
 
@@ -93,3 +94,27 @@ def test_a_constant_has_no_width_and_a_rare_figure_no_interval() -> None:
     assert np.isnan(estimate(rarely, 5)["low"])
     often = np.array([1.0, *[np.nan] * 40, *[1.0] * 60])
     assert estimate(often, 5)["low"] == 1.0
+
+
+@pytest.mark.parametrize(("shift", "truth", "least"), [(0.0, 0.0, 22), (0.03, 0.03, 32)])
+def test_a_figure_that_is_too_large_for_few_faces_has_an_interval_that_allows_for_it(
+    shift: float, truth: float, least: int
+) -> None:
+    generator, held, percentiles = np.random.default_rng(0), 0, 0
+    for seed in range(40):
+        confidence = 0.5 + 0.5 * generator.beta(5, 2, 100)
+        correct = generator.random(100) < confidence - shift
+        drawn = Bootstrap(np.arange(100), 200, seed).replicates(
+            {"ece": lambda weights, c=confidence, r=correct: expected_calibration_error(c, r, weights)}  # type: ignore[misc]
+        )["ece"]
+        found, plain = estimate_from_above(drawn, 100), estimate(drawn, 100)
+        assert 0 <= found["low"] <= found["value"] <= found["high"]
+        held += found["low"] <= truth <= found["high"]
+        percentiles += plain["low"] <= truth <= plain["high"]
+    assert held >= least > percentiles
+
+
+def test_a_figure_too_large_for_few_faces_of_one_witness_has_no_interval() -> None:
+    found = estimate_from_above(np.array([0.2, np.nan, np.nan]), 5)
+    assert found["value"] == 0.2
+    assert np.isnan([found["low"], found["high"]]).all()

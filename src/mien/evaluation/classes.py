@@ -12,7 +12,7 @@ from mien.evaluation import groups
 from mien.evaluation.groups import COMPARED, Figures, Partition
 from mien.evaluation.predictions import Predictions
 from mien.metrics import agreement, calibration, ranking
-from mien.metrics.bootstrap import Bootstrap, Figure, estimate
+from mien.metrics.bootstrap import Bootstrap, Figure, estimate, estimate_from_above
 from mien.metrics.weighted import mean_of_known
 
 #: Name in the JSON -> function of a confusion matrix.
@@ -58,7 +58,8 @@ def judge_classes(
     if not len(rows):
         return result
     drawn = boot.replicates(class_figures(predictions, name, classes)(rows), rows)
-    result |= {figure: estimate(values, len(rows)) for figure, values in overall(drawn).items()}
+    for figure, values in overall(drawn).items():
+        result[figure] = (estimate_from_above if figure == "ece" else estimate)(values, len(rows))
     matrices = drawn["confusion"]
     result["confusion"] = matrices[0].astype(int).tolist()
     result["per_class"] = _each_class(drawn, classes)

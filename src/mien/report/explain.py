@@ -37,7 +37,8 @@ DEFINITIONS = {
     "AUROC": "Chance that a face of the class gets a higher probability of it than a face of another: one class "
     "against the rest, mean over the classes that occur; 0.5 is chance.",
     "AUPR": "Average precision Σ (Rₖ − Rₖ₋₁) Pₖ over thresholds, likewise; chance is the share of the class.",
-    "ECE": "Expected calibration error: mean distance of the probability given from how often it is right.",
+    "ECE": "Expected calibration error: mean distance of the probability given from how often it is right, in 15 "
+    "bins. Chance alone makes it larger, the more the fewer the faces; its interval allows for that.",
 }
 
 #: Those that speak of age alone.
