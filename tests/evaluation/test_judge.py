@@ -111,6 +111,20 @@ def test_standardising_removes_the_age_mix(table: Table) -> None:
         assert found["n"] == n // 2
 
 
+def test_standardised_figures_count_the_faces_of_the_shared_ages_alone(table: Table) -> None:
+    true = np.array([25.0] * 100 + [5.0] * 40 + [25.0] * 60)
+    gender = np.array(["Male"] * 140 + ["Female"] * 60, dtype=object)  # no girl stands beside the boys
+    result = judge(
+        table(200, true_age_low=true, true_age_high=true, age=true + 1, true_gender=gender, true_race=None, race=None),
+        resamples=50,
+    )["age"]
+    gap = result["gaps"]["gender"]
+    assert gap["bins"] == ["20-29"]
+    assert (gap["raw"]["n"], gap["age_standardised"]["n"]) == (200, 160)
+    men = result["groups"]["gender"]["Male"]
+    assert (men["mae"]["n"], men["mae_age_standardised"]["n"]) == (140, 100)
+
+
 def test_interval_labels_stay_out_of_the_mae(table: Table) -> None:
     true = np.array([20.0, 30.0, *[20.0] * 98])
     high = np.array([20.0, 30.0, *[29.0] * 98])

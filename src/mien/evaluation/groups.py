@@ -150,7 +150,7 @@ def age_gaps(
     standardised MAE.
 
     Groups differ in age, and errors grow with age: the standardised gap is what is left when every group has
-    the same ages (direct standardisation over the age bins that all share).
+    the same ages (direct standardisation over the age bins that all share); its n is of the faces in these bins.
     """
     large = {name: (n, replicates) for name, (n, replicates) in found.items() if replicates}
     sizes = {name: n for name, (n, _) in large.items()}
@@ -160,9 +160,10 @@ def age_gaps(
     shares = standard_shares(true, {name: rows[name] for name in large})
     standardised = {name: age.standardised(replicates["mae_by_bin"], shares) for name, (_, replicates) in large.items()}
     result: dict[str, Any] = {"raw": raw[0], "between": raw[1]}
-    adjusted = gap(standardised, sizes)
+    within = {name: int((shares[age_bin(true[rows[name]])] > 0).sum()) for name in large}
+    adjusted = gap(standardised, within)
     if adjusted is not None:
         result |= {"age_standardised": adjusted[0], "between_standardised": adjusted[1]}
         result["bins"] = [name for name, share in zip(AGE_BIN_NAMES, shares, strict=True) if share > 0]
-    each = {name: dict(estimate(values, sizes[name])) for name, values in standardised.items()}
+    each = {name: dict(estimate(values, within[name])) for name, values in standardised.items()}
     return result, each
