@@ -111,6 +111,13 @@ def test_standardising_removes_the_age_mix(table: Table) -> None:
         assert found["n"] == n // 2
 
 
+def test_a_gap_of_equal_groups_is_between_two_of_them(table: Table) -> None:
+    right = table(120).strings("true_gender")
+    gap = judge(table(120, gender=right), resamples=20)["gender"]["gaps"]["gender"]
+    assert sorted(gap["between"]) == ["Female", "Male"]
+    assert (gap["raw"]["value"], gap["raw"]["n"]) == (0, 120)
+
+
 def test_standardised_figures_count_the_faces_of_the_shared_ages_alone(table: Table) -> None:
     true = np.array([25.0] * 100 + [5.0] * 40 + [25.0] * 60)
     gender = np.array(["Male"] * 140 + ["Female"] * 60, dtype=object)  # no girl stands beside the boys

@@ -126,7 +126,9 @@ def gap(replicates: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> tuple
     values = {name: float(found[0]) for name, found in replicates.items() if np.isfinite(found[0])}
     if len(values) < 2:
         return None
-    least, most = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+    least = min(values, key=values.__getitem__)
+    # Where all are equal the two are still two.
+    most = max((name for name in values if name != least), key=values.__getitem__)
     found = estimate(replicates[most] - replicates[least], sizes[least] + sizes[most])
     return dict(found), [least, most]
 
