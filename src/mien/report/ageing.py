@@ -107,10 +107,10 @@ def ageing_page(metrics: Mapping[str, Any], strips: Mapping[str, Sequence[Strip]
     page.heading("Renderers side by side")
     counted = ", ".join(f"{age:g}" for age in about["counted"])
     page.text(f"The same {about['faces']:,} faces at {counted} years; each figure with its 95 % interval.")
-    page.figure(
-        ageing_curves(metrics),
-        "Dashed: what was asked for. Dotted: real faces of that age, and real pairs of one person at that gap.",
-    )
+    lines = ["Dashed: what was asked for."]
+    lines += ["Dotted: real faces of that age."] if metrics["real"] else []
+    lines += ["Dash-dotted: real pairs of one person at that gap."] if metrics["verification"] else []
+    page.figure(ageing_curves(metrics), " ".join(lines))
     for title, names in (("Age", AGE), ("The person", PERSON), ("Pixels and points", PLACE), ("At its own age", OWN)):
         _side_by_side(page, renderers, title, names)
     _versus(page, renderers, first)

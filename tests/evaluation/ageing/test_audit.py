@@ -32,6 +32,7 @@ from mien.faces import Crop
 from mien.jobs.inputs import expand
 from mien.jobs.render import rendering
 from mien.models.met import Met
+from mien.report.ageing import ageing_page
 from tests.evaluation.ageing.conftest import RedAge, Redder
 
 AGES = [20.0, 40.0, 60.0]
@@ -120,6 +121,10 @@ def test_a_renderer_by_hand_has_the_figures_of_its_construction(audited: tuple[d
     assert ours["cost"]["ms"] > 0
     assert json.loads((folder / METRICS).read_text())["renderers"]["redder"]["n"] == metrics["about"]["faces"]
     page = (folder / PAGE).read_text()
+    dotted = "Dotted: real faces of that age.", "Dash-dotted: real pairs of one person at that gap."
+    assert all(line in page for line in dotted)
+    less = ageing_page({**metrics, "real": {}, "verification": None}, {}, metrics["about"]["ages"]).html()
+    assert not any(line in less for line in dotted)
     assert "In short" in page
     assert page.count("<img") > 20
 

@@ -18,7 +18,7 @@ def ageing_curves(metrics: Mapping[str, Any]) -> Figure:
     """Judged age over the age asked for, the error of it, and the cosine over the age gap, a line each renderer.
 
     `metrics` is an audit's result: `{"about", "real", "verification", "renderers": {name: {"ages", "gaps"}}}`.
-    Dashed is what was asked for; dotted are real faces of that age, and real pairs of one person at that gap.
+    Dashed is what was asked for; dotted are real faces of that age, dash-dotted real pairs of one person at that gap.
     """
     drawn = sheet(12.4, 4.3)
     ages_axes, error_axes, gap_axes = drawn.subplots(1, 3)
