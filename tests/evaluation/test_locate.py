@@ -136,6 +136,12 @@ def test_figures_of_a_landmarker_that_knows_and_of_one_that_does_not(drawn: Path
         net.points.bias.fill_(float("nan"))
     missed = evaluate_landmarker(net, manifest, "val", passes=1, show=False)["all"]
     assert (missed["failures"]["value"], missed["refused"]["value"]) == (1.0, 1.0)  # a miss is no missing figure
+    paths = manifest.strings("path").tolist()
+    first = int(np.flatnonzero(manifest.strings("split") == "val")[0])
+    lost = manifest.with_columns({"path": np.array([*paths[:first], "lost.png", *paths[first + 1 :]], dtype=object)})
+    about = evaluate_landmarker(net, lost, "val", passes=1, show=False)["about"]
+    assert about["faces"] == len(manifest.split("val")) - 1
+    assert [one["path"] for one in about["rejected"]] == ["lost.png"]
     gone = manifest.with_columns({"landmarks": np.full((len(manifest), 136), np.nan, dtype=np.float32)})
     with pytest.raises(MienError, match="no face with landmarks"):
         evaluate_landmarker(net, gone, "val", show=False)

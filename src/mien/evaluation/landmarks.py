@@ -36,7 +36,8 @@ def evaluate_landmarker(
     figure is the mean over faces of the mean distance over 68 points, in distances of the eye centres (`nme`) and of
     the outer eye corners (`nme_corners`); `failures` is the share of faces with `nme` above 0.1; `mean_face` is the
     `nme` of the mean face laid into the box; `refused` the share of faces that the landmarker would not align. `order`
-    is Spearman's correlation of the error it expects with the error it makes.
+    is Spearman's correlation of the error it expects with the error it makes. Pictures that cannot be read are in no
+    figure; `about` lists them.
 
     Raises:
         MienError: no face of the split has points.
@@ -51,12 +52,14 @@ def evaluate_landmarker(
     noise = rng.normal(0, (SHIFT, SHIFT, SIDE), (len(faces), 3))
     pictures, paths, archives = faces.pictures(), faces.strings("path"), faces.strings("archive")
     kept, found, flat, expected, sure = [], [], [], [], []
+    rejected: list[dict[str, str]] = []
     with Progress(len(rows), "faces", "landmarks", show) as progress:
         for row in rows.tolist():
             progress.advance()
             try:
                 image = pictures.image(paths[row], archives[row])
-            except PictureError:
+            except PictureError as error:
+                rejected.append({"path": paths[row], "reason": str(error)})
                 continue
             box = moved_box(given_square(true[row]), noise[row])
             fit = locator(image, box)
@@ -66,7 +69,8 @@ def evaluate_landmarker(
             expected.append(fit.error)
             sure.append(fit.sure)
     if not kept:
-        raise MienError(f"{manifest.path or 'the manifest'}: no picture of split {split!r} can be read")
+        first = rejected[0]["reason"]
+        raise MienError(f"{manifest.path or 'the manifest'}: no picture of split {split!r} can be read; {first}")
     points = true[kept]
     eyes = eye_centre_distance(points)
     columns = {
@@ -79,7 +83,7 @@ def evaluate_landmarker(
     columns["refused"] = 1.0 - np.array(sure)
     sources = faces.strings("source")[kept].astype(str)
     result: dict[str, Any] = {
-        "about": {"split": split, "faces": len(kept), "passes": passes, "seed": seed},
+        "about": {"split": split, "faces": len(kept), "passes": passes, "seed": seed, "rejected": rejected},
         "all": _figures(columns, faces.groups()[kept]),
         "order": _order(np.array(expected), columns["nme"]),
         "by_source": {},
