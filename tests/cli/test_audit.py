@@ -165,6 +165,7 @@ def test_options_of_the_other_audit_and_places_that_cannot_be_written_are_refuse
     for given, message in (
         (("--robustness", "--against", "x", "--told"), "--against, --told: only --ageing has a use for it"),
         (("--robustness", "--ages", "20,30"), "--ages: only --ageing"),
+        (("--robustness", "--detector", "uniface", "--landmarker", "none"), "--detector, --landmarker: only --photos"),
         (("--ageing", "face-ages", "--baseline", "x"), "--baseline: only --robustness"),
         (("--ageing", "face-ages", "--severities", "1"), "--severities: only --robustness"),
     ):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 #: What is asked unless it is said.
-EVERY, FINDER, ANCHORS, FAR, BATCH = "1,2,3,4,5", "cascade", "5:75:10", 0.001, 128
+EVERY, FINDER, ALIGNER, ANCHORS, FAR, BATCH = "1,2,3,4,5", "cascade", "auto", "5:75:10", 0.001, 128
 
 
 def audit(
@@ -54,7 +54,7 @@ def audit(
     detector: Annotated[str, typer.Option(help="What finds faces: cascade, yunet:PATH, uniface.")] = FINDER,
     landmarker: Annotated[
         str, typer.Option(help="Aligns faces found in photos: auto (the shipped one), none, a run or a checkpoint.")
-    ] = "auto",
+    ] = ALIGNER,
     against: Annotated[
         list[str] | None, typer.Option(help="Ageing: another renderer in the same tables; may be given again.")
     ] = None,
@@ -174,7 +174,9 @@ def audit(
     if not allow_relabelled:
         guard_labels(manifest.split(split))
     whole = photos or manifest.crop.template == "photo"
-    if not whole:  # of photos there is always to tell how often the face is no longer found
+    if not whole:
+        # Crops are not searched for faces, and of photos there is always to tell how often one is no longer found.
+        _refuse("--photos", detector=(detector, FINDER), landmarker=(landmarker, ALIGNER))
         require_labels(asked.estimator, manifest.split(split))
     if out is None:
         out = (run or (manifest.path or Path("faces.parquet")).parent) / f"robustness.{split}"
