@@ -157,6 +157,21 @@ def test_a_group_of_copies_widens_every_interval(table: Table) -> None:
     assert (together["high"] - together["low"]) > 2 * (alone["high"] - alone["low"])
 
 
+def test_few_persons_shown_often_are_not_flagged_for_one_of_them(table: Table) -> None:
+    # Ten persons, 30 faces each: two of them are never covered. Of 300 faces on their own 80 % would be significant.
+    person = np.repeat(np.arange(10), 30)
+    true = np.full(300, 40.0)
+    said = np.where(person < 2, 80.0, 40.0)
+    ages = {"true_age_low": true, "true_age_high": true, "age": said, "age_low": said - 5, "age_high": said + 5}
+    faces = {"true_gender": np.full(300, "Male", dtype=object), "true_race": None, "race": None}
+    for group, flagged in ((np.arange(300), True), (person, False)):
+        found = judge(table(300, **ages, **faces, group=group), resamples=200)["age"]["groups"]["gender"]["Male"]
+        assert found["coverage90"]["value"] == 0.8
+        assert found["undercovered"] is flagged
+    alone = judge(table(300, **ages, **faces, group=np.zeros(300, dtype=int)), resamples=20)["age"]
+    assert "undercovered" not in alone["groups"]["gender"]["Male"]
+
+
 def test_coverage_flags_only_what_is_significant(table: Table) -> None:
     generator = np.random.default_rng(2)
     n = 900

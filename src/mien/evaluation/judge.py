@@ -140,11 +140,11 @@ def _by_group(
             for group, value in standardised.items():
                 table[group]["mae_age_standardised"] = value
         if intervals is not None:
-            covered = groups.group_table(groups.group_replicates(boot, partition, intervals, sure))
-            for group, values in covered.items():
+            drawn = groups.group_replicates(boot, partition, intervals, sure)
+            for group, values in groups.group_table(drawn).items():
                 if not values.get("suppressed"):
                     table[group] |= {key: value for key, value in values.items() if key != "n"}
-            failing = uncertainty.flag(table, partition, sure, true, low, high)
+            failing = uncertainty.flag(table, partition, sure, true, low, high, drawn)
             result["undercovered"] += [f"{name}: {group}" for group in failing]
         for group, trained in training_counts.get(name, {}).items():
             if group in table:

@@ -36,16 +36,18 @@ def by_prediction(predicted: np.ndarray) -> Partition:
     return Partition(age_bin(predicted), AGE_BIN_NAMES)
 
 
-def undercovered(true: np.ndarray, low: np.ndarray, high: np.ndarray) -> bool | None:
-    """Whether the intervals cover significantly less than `FLOOR` (exact binomial, one-sided, 5 %).
+def undercovered(true: np.ndarray, low: np.ndarray, high: np.ndarray, drawn: np.ndarray) -> bool | None:
+    """Whether the intervals cover significantly less than `FLOOR`, one-sided, 5 %.
 
-    None with fewer than `FEWEST_TESTED` faces. Faces count as independent, which makes the test the stricter
-    one.
+    The exact binomial test has to say so, and the replicates `drawn` (1 + B,) of the coverage too: those draw persons
+    and sets of copies as a whole, while the binomial takes faces for independent and flags too many groups of few
+    persons. None with fewer than `FEWEST_TESTED` faces, or where all are of one person.
     """
-    if len(true) < FEWEST_TESTED:
+    resampled = drawn[1:][~np.isnan(drawn[1:])]
+    if len(true) < FEWEST_TESTED or not len(resampled):
         return None
     hits = int(((true >= low) & (true <= high)).sum())
-    return calibration.upper_bound(hits, len(true)) < FLOOR
+    return calibration.upper_bound(hits, len(true)) < FLOOR and bool(np.percentile(resampled, 95) < FLOOR)
 
 
 def flag(
@@ -55,11 +57,14 @@ def flag(
     true: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,
+    drawn: Mapping[str, tuple[int, Mapping[str, np.ndarray]]],
 ) -> list[str]:
-    """Write `undercovered` into each group large enough to be tested, and return those that are so."""
+    """Write `undercovered` into each group large enough to be tested, and return those that are so. `drawn` are the
+    groups' replicates, as `groups.group_replicates` gives them."""
     failing = []
     for name, rows in partition.groups(known):
-        verdict = undercovered(true[rows], low[rows], high[rows])
+        replicates = drawn[name][1].get("coverage90", np.empty(0))
+        verdict = undercovered(true[rows], low[rows], high[rows], replicates)
         if verdict is not None:
             table[name]["undercovered"] = verdict
             if verdict:
