@@ -64,6 +64,8 @@ def test_class_weights_are_the_runs_own_wherever_it_starts_from() -> None:
         ({"method": "or_cnn"}, {"method": "corn"}, "age"),
         ({"method": "dldl"}, {"method": "dldl", "grid": {"first": 1, "last": 101}}, "age"),
         ({"given": ["gender", "race"]}, {"given": ["race", "gender"]}, "age"),
+        ({"hidden": 96}, {}, "age"),  # as wide as the features are long
+        ({}, {"hidden": 96}, "age"),
         ({"method": "dldl"}, {"method": "mean_variance", "decode": "mean"}, None),  # both are shares of the same years
     ],
 )
@@ -71,10 +73,12 @@ def test_a_head_that_meant_something_else_begins_anew(
     before: dict[str, Any], after: dict[str, Any], anew: str | None
 ) -> None:
     def built(age: dict[str, Any]) -> Estimator:
-        tasks = TasksSettings.model_validate({"age": {"grid": {"first": 0, "last": 100}} | age})
+        tasks = TasksSettings.model_validate({"age": {"grid": {"first": 0, "last": 100}, "given": []} | age})
         return build_estimator(ModelSettings(backbone="test_resnet", input_size=32), tasks, CHIP)
 
     first, second = built(before), built(after)
     begun = start_from(second, first)
     assert {name.split(".")[1] for name in begun} == ({anew} if anew else set())
+    one, other = (made.state_dict()["tasks.age.regression.weight"] for made in (first, second))
+    assert torch.equal(one, other) is (anew is None)
     assert torch.equal(second.task("gender").output.weight, first.task("gender").output.weight)

@@ -188,7 +188,7 @@ def start_from(estimator: Estimator, other: Estimator) -> list[str]:
     """Copy the weights of `other` where name, shape and meaning agree, and return the names that did not find a match.
 
     Class weights stay: they are settings of the one run, nothing that was learnt. A head of a task that is given other
-    tasks, or reads ages from another grid or in another way, begins anew.
+    tasks, has a hidden layer more or less, or reads ages from another grid or in another way, begins anew.
 
     Raises:
         MienError: the two have different backbones.

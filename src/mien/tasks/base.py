@@ -49,8 +49,10 @@ class Task(nn.Module, ABC):
         return tuple(self.settings.given)
 
     def means_the_same(self, other: Task) -> bool:
-        """Whether weights of `other`'s head, of the same name and shape, stand for the same here."""
-        return type(self) is type(other) and self.given == other.given
+        """Whether weights of `other`'s head, of the same name and shape, stand for the same here: it is given the same,
+        and its last layer reads the features in both, or a hidden layer in both."""
+        mine, its = (bool(getattr(task.settings, "hidden", 0)) for task in (self, other))
+        return type(self) is type(other) and self.given == other.given and mine == its
 
     @abstractmethod
     def encode(self, columns: Mapping[str, np.ndarray]) -> Tensor:
