@@ -267,5 +267,9 @@ def test_groups_that_group_dro_weighs() -> None:
     assert [len(set(groups[part].tolist())) for part in (slice(6), slice(6, 9))] == [1, 1]
     assert shares[groups[0]] == pytest.approx(0.6)
     assert groups[-1] == -1
+    # Where sampling shows rare faces more often, a group's share is that of what is shown.
+    chances = np.array([0.5] * 6 + [1.0] * 3 + [4.0, 1.0])
+    _, shares = _groups(Manifest.from_faces(made, Path(), Crop("chip")), ["race", "gender"], chances)
+    assert shares[groups[[0, 6, 9]]] == pytest.approx([0.3, 0.3, 0.4])
     with pytest.raises(MienError, match="none of"):
         _groups(Manifest.from_faces(made, Path(), Crop("chip")), ["hair"])

@@ -59,8 +59,8 @@ class EstimatorObjective(Objective):
 
     Group DRO (Sagawa et al., 2020, https://arxiv.org/abs/1911.08731): each group's weight q_g grows with its loss,
     q_g <- q_g exp(rate x loss_g), normalised; a face of group g counts q_g / p_g, p_g being the group's share of the
-    training faces. Faces of unknown group count 1. The loss that moves q is the age's, else the expression's, else
-    the first task's.
+    faces that training shows. Faces of unknown group count 1. The loss that moves q is the age's, else the
+    expression's, else the first task's.
     """
 
     player = "estimator"

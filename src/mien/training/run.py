@@ -162,7 +162,8 @@ def assemble(
             task.balance(labels[name])
     shares = None
     if recipe.objective.group_dro:
-        groups, shares = _groups(training, recipe.objective.group_dro)
+        chances = recipe.sampling.chances(training)
+        groups, shares = _groups(training, recipe.objective.group_dro, chances)
         labels[GROUP] = torch.from_numpy(groups)
     loader, workers = training_loader(recipe, accelerator, training, labels, estimator.input_size)
     if estimator.backbone.folded:
@@ -187,8 +188,9 @@ def encode(estimator: Estimator, manifest: Manifest) -> dict[str, Tensor]:
     }
 
 
-def _groups(manifest: Manifest, columns: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Group of each face (-1 where a label is missing) and each group's share, by vocabulary columns."""
+def _groups(manifest: Manifest, columns: list[str], chances: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Group of each face (-1 where a label is missing) by vocabulary columns, and each group's share of the faces that
+    an epoch shows, each as often as its chance (N,) says; None: once."""
     groups = np.zeros(len(manifest), dtype=np.int64)
     known = np.ones(len(manifest), dtype=bool)
     for column in columns:
@@ -201,7 +203,8 @@ def _groups(manifest: Manifest, columns: list[str]) -> tuple[np.ndarray, np.ndar
     if len(present) < 2:
         raise MienError(f"objective.group_dro {columns}: the training faces fall into fewer than two groups")
     groups[known], groups[~known] = numbers, -1
-    return groups, np.bincount(numbers) / known.sum()
+    shown = np.bincount(numbers, None if chances is None else chances[known])
+    return groups, shown / shown.sum()
 
 
 def finish(
