@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -20,7 +21,7 @@ from mien.models.met import Met
 from mien.objectives.age_transformer import AgeTransformerObjective
 from mien.objectives.ageing import TEXT
 from mien.tasks.face import TasksSettings
-from mien.training.age_transformer import assemble, evenly, labels_of
+from mien.training.age_transformer import assemble, evenly, finish, labels_of
 from mien.training.recipe import Recipe, load_recipe
 from mien.training.run import train_run
 
@@ -56,6 +57,10 @@ def test_a_run_leaves_a_renderer_and_its_figures(drawn: Path, tmp_path: Path, mo
     assert renderer.settings.text == 4
     assert renderer.ages[1] > 60
     assert renderer.learnt == Met.of(manifest.split("train").strings("sha256"))
+    gone = np.where(manifest.strings("split") == "val", "gone.jpg", manifest.strings("path")).astype(object)
+    lost = manifest.with_columns({"path": gone})
+    with pytest.raises(MienError, match=r"no picture of the split 'val' can be read, to judge .*run by; gone\.jpg"):
+        finish(recipe(drawn, f"captions={captions}"), lost, tmp_path / "run", result["history"], "cpu", False)
     few = evenly(manifest, 5).numbers("age_low")
     assert len(few) == 5
     assert {few.min(), few.max()} == {manifest.numbers("age_low").min(), manifest.numbers("age_low").max()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -17,7 +18,7 @@ from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.checkpoint import load_renderer, read_pointer, save_beta_vae
 from mien.models.met import Met
 from mien.objectives.beta_vae import BetaVaeObjective
-from mien.training.beta_vae import assemble
+from mien.training.beta_vae import assemble, finish
 from mien.training.recipe import Recipe, load_recipe
 from mien.training.run import train_run
 
@@ -48,6 +49,11 @@ def test_interrupted_it_resumes_to_the_weights_of_an_unbroken_run(
     renderer = load_renderer(tmp_path / "whole")
     assert renderer.settings.attributes == ["gender"]
     assert renderer.ages[1] > 60
+    manifest = Manifest.open(drawn)
+    gone = np.where(manifest.strings("split") == "test", "gone.jpg", manifest.strings("path")).astype(object)
+    lost = manifest.with_columns({"path": gone})
+    with pytest.raises(MienError, match=r"no picture of the split 'test' can be read, to judge .*whole by; gone\.jpg"):
+        finish(recipe(drawn), lost, tmp_path / "whole", result["history"], "cpu", False)
 
     validate, calls = BetaVaeObjective.validate, []
 

@@ -69,12 +69,7 @@ class Objective(ABC):
             MienError: none of its pictures can be read.
         """
         assert self.select is not None
-        batch = None
-        for batch in self.select.epoch():
-            yield batch
-        if batch is None:
-            reason = next(iter(self.select.rejected.values()), "it has no faces")
-            raise MienError(f"no picture of data.select can be read, so that no epoch can be judged; {reason}")
+        yield from read(self.select, "no picture of data.select can be read, so that no epoch can be judged")
 
     @abstractmethod
     def save_model(self, folder: Path, averages: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -90,6 +85,19 @@ class Objective(ABC):
     def figures(self) -> dict[str, Any]:
         """Matplotlib figures of the last validation, for TensorBoard."""
         return {}
+
+
+def read(loader: FaceLoader, otherwise: str) -> Iterator[FaceBatch]:
+    """The batches of `loader`, in order.
+
+    Raises:
+        MienError: none of its pictures can be read: what `otherwise` says, and the first reason.
+    """
+    batch = None
+    for batch in loader.epoch():
+        yield batch
+    if batch is None:
+        raise MienError(f"{otherwise}; {next(iter(loader.rejected.values()), 'it has no faces')}")
 
 
 def say(text: str) -> None:

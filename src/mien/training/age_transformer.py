@@ -22,6 +22,7 @@ from mien.models.learnt_language import build_language
 from mien.objectives.age_transformer import AgeTransformerObjective
 from mien.objectives.ageing import GENDER, SPREAD, TEXT, Ageing
 from mien.objectives.ageing_settings import AgeTransformerObjectiveSettings
+from mien.objectives.base import read
 from mien.objectives.coding import AGE
 from mien.objectives.guides import AgeGuide, IdentityGuide
 from mien.training.batches import training_loader
@@ -153,7 +154,8 @@ def finish(
         faces = evenly(manifest.split(split), options.judged)
         tally = Ageing(network, guide, identity, guided_at=options.guided_at)
         with torch.inference_mode():
-            for batch in FaceLoader(faces, labels_of(recipe, faces), side, TOGETHER).epoch():
+            loader = FaceLoader(faces, labels_of(recipe, faces), side, TOGETHER)
+            for batch in read(loader, f"no picture of the split {split!r} can be read, to judge {folder} by"):
                 tally.see(batch, torch.device(device))
         metrics[split] = {"faces": len(tally.column("own")), "judge": "guide", **tally.figures()}
         write_json(folder / f"metrics.{split}.json", metrics[split])

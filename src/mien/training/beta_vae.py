@@ -16,6 +16,7 @@ from mien.faces import closed
 from mien.files import write_json
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.checkpoint import load_renderer
+from mien.objectives.base import read
 from mien.objectives.beta_vae import BetaVaeObjective
 from mien.objectives.coding import AGE, ATTRIBUTES, Tally
 from mien.training.batches import training_loader
@@ -89,7 +90,7 @@ def finish(
         loader = FaceLoader(faces, labels_of(vae, faces), vae.input_size, 128)
         with torch.inference_mode():
             torch.manual_seed(0)
-            for batch in loader.epoch():
+            for batch in read(loader, f"no picture of the split {split!r} can be read, to judge {folder} by"):
                 tally.see(batch, torch.device(device))
         metrics[split] = {"faces": len(tally.column("mse")), **tally.figures(faces.groups())}
         write_json(folder / f"metrics.{split}.json", metrics[split])
