@@ -88,6 +88,14 @@ def test_frozen_means_weights_and_statistics() -> None:
     assert any(p.grad is not None for p in made.estimator.backbone.parameters())
 
 
+def test_one_face_is_no_batch_for_a_network_that_normalises_by_it() -> None:
+    one = batch()
+    one = FaceBatch(one.images[:1], {name: values[:1] for name, values in one.labels.items()}, one.index[:1])
+    with pytest.raises(MienError, match=r"a batch of one face .*; give training\.batch two faces or more"):
+        objective(estimator("test_resnet")).losses("estimator", one, 0)
+    assert "age/ordinal" in objective(estimator("test_convnext")).losses("estimator", one, 0)
+
+
 def test_an_estimate_of_the_time_leaves_the_groups_as_they_were() -> None:
     made = objective(shares=[0.25, 0.75])
 

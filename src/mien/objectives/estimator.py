@@ -119,7 +119,15 @@ class EstimatorObjective(Objective):
         if self._frozen:
             # Frozen means the statistics of its normalisation too.
             self.estimator.backbone.eval()
-        outputs = self.estimator(images, batch.landmarks)
+        try:
+            outputs = self.estimator(images, batch.landmarks)
+        except ValueError as error:  # of two faces or more torch takes the statistics
+            if len(batch) > 1:
+                raise
+            raise MienError(
+                "a batch of one face has no statistics for the network to normalise by; give training.batch two faces "
+                f"or more for each process and micro-batch, or take another model.backbone ({error})"
+            ) from None
         weights = self._face_weights(batch)
         terms: Terms = {}
         for name in self.estimator.tasks:
