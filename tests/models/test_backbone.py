@@ -99,6 +99,9 @@ def test_wrong_names_and_weights_are_one_clear_line(tmp_path) -> None:
     for size in (96, 120):
         with pytest.raises(MienError, match="takes 112 px or a larger multiple of 16"):
             build_backbone("mobilefacenet", input_size=size)
+    for name, size in (("test_vit", 50), ("test_coatnet", 16), ("test_maxvit", 16)):
+        with pytest.raises(MienError, match=rf"model\.input_size {size}: {name} does not take pictures of that size: "):
+            build_backbone(name, input_size=size)
     with pytest.raises(MienError, match="no such file"):
         build_backbone("mobilefacenet", str(tmp_path / "none.safetensors"))
     other = tmp_path / "other.safetensors"
@@ -108,6 +111,18 @@ def test_wrong_names_and_weights_are_one_clear_line(tmp_path) -> None:
     other.write_bytes(b"no weights at all")
     with pytest.raises(MienError, match="cannot be read as weights"):
         build_backbone("mobilefacenet", str(other))
+
+
+@pytest.mark.parametrize("size", [None, 64])
+def test_weights_that_cannot_be_fetched_are_one_clear_line(size: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(name: str, **options: object) -> None:
+        if "img_size" in options:  # as networks do that need not be told
+            raise TypeError("unexpected keyword argument 'img_size'")
+        raise FileNotFoundError("no connection\nand more lines")
+
+    monkeypatch.setattr("timm.create_model", offline)
+    with pytest.raises(MienError, match=r"^model\.weights hub: timm could not fetch resnet18: no connection$"):
+        build_backbone("resnet18", "hub", size)
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path) -> None:

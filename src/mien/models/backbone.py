@@ -196,25 +196,44 @@ def _timm_backbone(name: str, pretrained: bool, input_size: int | None) -> Backb
             f"model.backbone {name!r} is neither mobilefacenet nor an architecture of timm"
             f"{nearest(name, ['mobilefacenet', *timm.list_models()])}"
         )
-    options: dict[str, Any] = {}
-    if input_size is not None:
-        # Only networks with positions fixed at construction (transformers) need to be told the size.
-        options["img_size"] = input_size
+
     net: Any
     try:
-        net = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
-    except TypeError:
-        net = timm.create_model(name, pretrained=pretrained, num_classes=0)
-    except (OSError, RuntimeError) as error:
-        raise MienError(f"model.weights hub: timm could not fetch {name}: {error}") from None
+        try:
+            # Only networks with positions fixed at construction (transformers) need to be told the size.
+            told = {} if input_size is None else {"img_size": input_size}
+            net = timm.create_model(name, pretrained=pretrained, num_classes=0, **told)
+        except TypeError:
+            net = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    except (OSError, RuntimeError, ArithmeticError) as error:
+        if pretrained:
+            raise MienError(f"model.weights hub: timm could not fetch {name}: {_first_line(error)}") from None
+        raise _of_another_size(name, input_size, error) from None
     config = net.pretrained_cfg
     size = input_size or config.get("input_size", (3, 224, 224))[-1]
     # A network's head may widen its features (MobileNet-V3), so the length is asked of the network itself.
     was_training = net.training
-    with torch.no_grad():
-        features = net.eval()(torch.zeros(1, 3, size, size)).flatten(1).shape[1]
+    try:
+        with torch.no_grad():
+            features = net.eval()(torch.zeros(1, 3, size, size)).flatten(1).shape[1]
+    except (ArithmeticError, AssertionError, RuntimeError, ValueError) as error:
+        raise _of_another_size(name, input_size, error) from None
     net.train(was_training)
     return Backbone(net, features, size, config["mean"], config["std"])
+
+
+def _of_another_size(name: str, input_size: int | None, error: Exception) -> MienError:
+    """What is said of a network that cannot be built for, or does not take, pictures of a size."""
+    if input_size is None:
+        return MienError(f"model.backbone {name} cannot be built: {_first_line(error)}; take another")
+    return MienError(
+        f"model.input_size {input_size}: {name} does not take pictures of that size: {_first_line(error)}; leave it "
+        "out for the network's own, or take another"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _load_weights(net: nn.Module, path: Path, name: str) -> None:
