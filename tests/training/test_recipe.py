@@ -60,6 +60,11 @@ def test_a_recipe_comes_back_from_its_own_json(tmp_path: Path) -> None:
         (["training.epochs=0", "optim.lr=-1"], r"optim\.lr = -1.*training\.epochs = 0"),
         (["epochs"], "expected key=value"),
         (["tasks.age.method=corall"], r"corall.*coral"),
+        (["optim.betas=[0.9,1]"], r"optim\.betas\.1 = 1: input should be less than 1"),
+        (["tasks.gender.class_weights=[-1,1]"], r"class_weights.* = -1: input should be greater than or equal to 0"),
+        (["tasks.gender.class_weights=[.nan,1]"], r"class_weights.* = nan: input should be a finite number"),
+        (["model.freeze_backbone=-1"], r"model\.freeze_backbone = -1: input should be greater than or equal to 0"),
+        (["seed=18446744073709551616"], r"seed = 18446744073709551616: input should be less than"),
     ],
 )
 def test_faults_are_named_with_the_nearest_right_key(overrides: list[str], message: str) -> None:

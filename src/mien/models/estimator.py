@@ -52,6 +52,7 @@ class ModelSettings(BackboneSettings):
     )
     freeze_backbone: bool | int = Field(
         default=False,
+        ge=0,
         description="true: the backbone never learns; a number: it starts to learn after so many epochs",
     )
 

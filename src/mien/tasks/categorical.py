@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ class CategoricalSettings(TaskSettings):
 
     weight: float = Field(default=1.0, ge=0, description="weight of the loss")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of the label spread over all classes")
-    class_weights: list[float] | Literal["balanced"] | None = Field(
+    class_weights: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] | Literal["balanced"] | None = Field(
         default=None,
         description="a weight a class, or `balanced`: inverse to how often it occurs, 1 on average",
     )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
 from mien.errors import unknown
+
+#: What is kept of a running mean at each step.
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimSettings(BaseModel):
@@ -21,7 +24,7 @@ class OptimSettings(BaseModel):
     name: Literal["adamw", "sgd"] = "adamw"
     lr: float = Field(default=1.5e-3, gt=0, description="learning rate of the deepest layers of the backbone")
     weight_decay: float = Field(default=0.01, ge=0, description="not on biases and norms")
-    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="adamw")
+    betas: tuple[Decay, Decay] = Field(default=(0.9, 0.999), description="adamw")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd, with Nesterov's correction")
     head_scale: float = Field(default=2.0, gt=0, description="learning rate of the heads, as a multiple of lr")
     layer_decay: float = Field(default=1.0, gt=0, le=1, description="learning rate of a layer over that of the next")

@@ -58,7 +58,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = "run"
-    seed: int = 0
+    seed: int = Field(default=0, ge=-(1 << 63), lt=1 << 64)
     data: DataSettings = DataSettings()
     sampling: Sampling = Sampling()
     augment: AugmentSettings = AugmentSettings()
