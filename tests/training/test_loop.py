@@ -148,6 +148,31 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(tmp_path, stop_a
     assert one == other
 
 
+def test_pictures_that_a_killed_run_could_not_read_are_still_told(tmp_path) -> None:
+    class Torn(Points):
+        def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[FaceBatch]:
+            for batch in super().epoch(epoch, start):
+                self.rejected |= {row: f"{row}: no picture" for row in batch.index.tolist() if row % 7 == 0}
+                yield batch
+
+    class Killed(BaseException):
+        pass
+
+    class Mortal(Lines):
+        def losses(self, player: str, batch: FaceBatch, step: int) -> Terms:
+            if step == 5:
+                raise Killed
+            return super().losses(player, batch, step)
+
+    run(tmp_path / "whole", batches=Torn(8), epochs=1, save_every=2)
+    with pytest.raises(Killed):
+        run(tmp_path / "broken", Mortal(), Torn(8), epochs=1, save_every=2)
+    run(tmp_path / "broken", batches=Torn(8), resume=True, epochs=1, save_every=2)
+    whole, broken = (json.loads((tmp_path / name / "unreadable.json").read_text()) for name in ("whole", "broken"))
+    assert whole == broken
+    assert len(whole["train"]) == 7
+
+
 def test_a_run_killed_while_it_is_judged_goes_on(tmp_path) -> None:
     class Killed(BaseException):
         pass

@@ -142,8 +142,10 @@ def train(
                     for term, (total_loss, count) in found.items():
                         writer.add_scalar(f"train/{term}", total_loss / max(count, 1), state.step)
                     writer.add_scalar("train/lr", lr, state.step)
-                if training.save_every and state.step % training.save_every == 0 and rank == 0:
-                    state.save(folder, objective, optimisers, averages, scaler, training.keep)
+                if training.save_every and state.step % training.save_every == 0:
+                    state.unreadable |= _unreadable(batches)
+                    if rank == 0:
+                        state.save(folder, objective, optimisers, averages, scaler, training.keep)
 
             # The epoch is over: judge, record, save, perhaps stop.
             with accelerator.autocast():
@@ -153,8 +155,9 @@ def train(
             better = state.judge(figures, objective.chooses[0])
             entry = state.close_epoch(figures, lr, time.monotonic() - started)
             state.plan(optim, training.stop_after, better)
+            state.unreadable |= _unreadable(batches)
             gone = {
-                "train": _of_all(sorted(batches.rejected.values())),
+                "train": sorted(state.unreadable.values()),
                 "select": sorted(objective.select.rejected.values()) if objective.select is not None else [],
             }
             if any(gone.values()):
@@ -236,6 +239,11 @@ def _of_all(items: list[T]) -> list[T]:
     parts: list[list[T]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(parts, items)
     return [item for part in parts for item in part]
+
+
+def _unreadable(batches: Batches) -> dict[str, str]:
+    """The rows that any process could not read, each with its reason."""
+    return dict(_of_all([(str(row), reason) for row, reason in batches.rejected.items()]))
 
 
 def _move(

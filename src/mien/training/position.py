@@ -20,7 +20,8 @@ from mien.training.optim import Average, OptimSettings, load_optimiser_state, op
 
 
 class Position:
-    """Steps and epochs done, the best figure so far, the history; saved with every checkpoint."""
+    """Steps and epochs done, the best figure so far, the history, the rows of train that could not be read; saved with
+    every checkpoint."""
 
     def __init__(self, better_is_lower: bool) -> None:
         self.better_is_lower = better_is_lower
@@ -32,6 +33,7 @@ class Position:
         self.stopped = False
         self.history: list[dict[str, Any]] = []
         self.sums: dict[str, tuple[float, float]] = {}
+        self.unreadable: dict[str, str] = {}
 
     def judge(self, figures: Mapping[str, float], name: str) -> bool:
         """Whether the epoch is the best so far. A figure that is NaN never is, but the first epoch always is."""
