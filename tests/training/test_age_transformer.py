@@ -129,6 +129,12 @@ def test_what_cannot_be_trained_is_one_clear_line(drawn: Path, tmp_path: Path) -
     Manifest(manifest.table.drop_columns(["sha256"]), drawn, manifest.crop).save(tmp_path / "unhashed")
     with pytest.raises(MienError, match=r"others\.jsonl: none is of a training face"):
         train_run(recipe(tmp_path / "unhashed", f"captions={tmp_path / 'others.jsonl'}"), tmp_path / "c", show=False)
+    # Of ages that are all bins the network's own guess has no error.
+    binned = manifest.with_columns({"age_high": (manifest.numbers("age_low") + 9).astype(np.float32)})
+    chosen = recipe(drawn, "age_transformer.text=0", "age_transformer_objective.choose=source/mae")
+    assemble(chosen, manifest, Accelerator())
+    with pytest.raises(MienError, match=r"choose=source/mae: no face of data\.select has an age in years; take score"):
+        assemble(chosen, binned, Accelerator())
     # A guide sees faces as it learnt to see them, or the run does not begin.
     wide = Manifest(manifest.table, drawn, Crop("chip", 0.4, manifest.crop.size))
     plain = build_estimator(ModelSettings(backbone="test_resnet", input_size=32), TasksSettings(), Crop("chip"))

@@ -43,7 +43,8 @@ def assemble(
     """The AgeTransformer, its objective and its loader of training faces.
 
     Raises:
-        MienError: no training face has an age, or captions and the network's `text` do not go together.
+        MienError: no training face has an age, captions and the network's `text` do not go together, or no face of
+            `select` has what the best epoch is to be chosen by.
     """
     settings = recipe.age_transformer or AgeTransformerSettings()
     training, select = manifest.split(recipe.data.train), manifest.split(recipe.data.select)
@@ -69,6 +70,12 @@ def assemble(
     loader, workers = training_loader(recipe, accelerator, training, labels, side)
     few = evenly(select, recipe.age_transformer_objective.judged)
     judge = FaceLoader(few, labels_of(recipe, few), side, TOGETHER, workers=min(workers, 1))
+    low, high = judge.labels[AGE].T
+    if recipe.age_transformer_objective.choose == "source/mae" and not bool((low == high).any()):
+        raise MienError(
+            "age_transformer_objective.choose=source/mae: no face of data.select has an age in years; take score or "
+            "own/l1"
+        )
     steps = len(loader) // recipe.training.accumulate * recipe.training.epochs
     ages = closed(np.stack([training.numbers("age_low"), training.numbers("age_high")], axis=1))
     language = build_language(recipe.language, settings.text or None) if recipe.language else None
