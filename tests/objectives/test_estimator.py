@@ -169,6 +169,13 @@ def test_group_weights_are_remembered() -> None:
     assert made.state_dict()["q"] == pytest.approx([0.9, 0.1])
 
 
+def test_losses_that_are_all_switched_off_teach_nothing() -> None:
+    tasks = TasksSettings.model_validate({"gender": {"weight": 0}, "race": None, "age": None})
+    off = build_estimator(ModelSettings(backbone="test_convnext", input_size=32), tasks, Crop("chip"))
+    with pytest.raises(MienError, match=r"the losses of gender have weight 0, .* such as tasks\.gender\.weight=1"):
+        objective(off)
+
+
 def test_validation_names_the_figure_that_chooses() -> None:
     made = objective()
     figures = made.validate({})

@@ -80,6 +80,11 @@ class EstimatorObjective(Objective):
         self.freeze_backbone = freeze_backbone
         self._judged: dict[str, tuple[dict[str, np.ndarray], Tensor]] = {}
         names = list(estimator.tasks)
+        if not self.weights(self.player):
+            raise MienError(
+                f"the losses of {' and '.join(names)} have weight 0, so that nothing would be learnt; give one a "
+                f"weight above 0, such as tasks.{names[0]}.weight=1"
+            )
         self.leading = next((name for name in ("age", "expression") if name in names), names[0])
         #: What is to be said of the figure that chooses, where it is not the one that was to be expected.
         self.instead = ""
