@@ -69,6 +69,11 @@ def test_sap_is_the_gap_of_squared_correlations_or_accuracies() -> None:
     assert found["gap"] == pytest.approx(0.5, abs=0.05)  # all right against a coin
 
 
+@pytest.mark.parametrize("factor", [np.full(N, np.nan), np.full(N, 30.0), np.full(N, -1), np.ones(N, dtype=np.int64)])
+def test_a_factor_of_one_value_has_no_sap(factor: np.ndarray) -> None:
+    assert np.isnan(sap(np.column_stack([NOISE, -NOISE]), {"factor": factor})["factor"]["gap"])
+
+
 def test_dci_knows_perfect_rotated_and_random_codes() -> None:
     some = {name: factor[:900] for name, factor in FACTORS.items()}
     perfect, rotated, random = (dci(codes[:900], some) for codes in (PERFECT, ROTATED, RANDOM))

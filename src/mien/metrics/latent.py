@@ -87,7 +87,8 @@ def sap(
     second best (Kumar et al., 2018).
 
     Told is a real factor by its squared correlation with the latent, one of classes by the accuracy of a linear
-    classifier on the latent alone, on faces none of whose `groups` (N,) it learnt from.
+    classifier on the latent alone, on faces none of whose `groups` (N,) it learnt from. NaN where the factor has fewer
+    than two values among the faces learnt from.
     """
     result: dict[str, Gap] = {}
     for name, factor in factors.items():
@@ -95,6 +96,8 @@ def sap(
         if factor.dtype.kind == "f":
             known = ~np.isnan(factor)
             scores = np.array([_squared_correlation(column, factor[known]) for column in codes[known].T])
+            if len(np.unique(factor[known])) < 2:
+                scores[:] = np.nan
         else:
             known = factor >= 0
             scores = _accuracies(codes[known], factor[known], _members(known, groups), seed)
