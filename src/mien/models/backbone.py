@@ -201,7 +201,7 @@ def _timm_backbone(name: str, pretrained: bool, input_size: int | None) -> Backb
     try:
         try:
             # Only networks with positions fixed at construction (transformers) need to be told the size.
-            told = {} if input_size is None else {"img_size": input_size}
+            told: dict[str, Any] = {} if input_size is None else {"img_size": input_size}
             net = timm.create_model(name, pretrained=pretrained, num_classes=0, **told)
         except TypeError:
             net = timm.create_model(name, pretrained=pretrained, num_classes=0)
