@@ -204,6 +204,22 @@ def test_fit_finds_temperature_blend_and_intervals() -> None:
     assert columns["age_high"].max() <= 120
 
 
+@pytest.mark.parametrize(
+    ("weights", "head"),
+    [({"ordinal_weight": 0}, "age_regression"), ({"regression_weight": 0}, "age_ordinal")],
+)
+def test_a_head_that_no_loss_teaches_says_nothing(weights: dict[str, float], head: str) -> None:
+    task = make(method="dldl", fit_blend=False, consistency_weight=0, **weights)
+    outputs = task(torch.randn(5, 8))
+    columns = task.decode(outputs, {})
+    np.testing.assert_array_equal(columns["age"], columns[head])
+    assert task.fit(outputs, labels_of(20, 30, 40, 50, 60))["mae"]["default"] == pytest.approx(
+        np.abs(columns[head] - [20, 30, 40, 50, 60]).mean(), abs=1e-4
+    )
+    # The one follows the other where they are held together.
+    assert make(consistency_weight=0.2, **weights).options.share == 0.6
+
+
 def test_the_default_blend_is_sixty_forty_and_may_be_kept() -> None:
     outputs, labels = noisy(make(method="dldl"), 500, 0)
     for task, state in (

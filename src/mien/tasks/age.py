@@ -82,6 +82,13 @@ class AgeSettings(TaskSettings):
         """Whether there is a direct regression: method `regression` is that alone."""
         return self.regression or not self.distribution
 
+    @property
+    def share(self) -> float:
+        """`blend`, or all of the one head that any loss teaches."""
+        if self.consistency_weight or (self.ordinal_weight and self.regression_weight):
+            return self.blend
+        return 1.0 if self.ordinal_weight else 0.0
+
 
 class AgeTask(Task):
     """Age in years from a distribution over bins (`ordinal`), a direct regression, or both blended.
@@ -211,7 +218,7 @@ class AgeTask(Task):
 
         state: State = {"n": len(truth), "temperature": self._temperature(outputs, truth)}
         ages, std = self._numbers(outputs, state["temperature"])
-        default = self._blend(ages, self.options.blend)
+        default = self._blend(ages, self.options.share)
         state["mae"] = {head: mae(value) for head, value in ages.items()} | {"default": mae(default)}
         age = default
         if len(ages) == 2:
@@ -273,7 +280,7 @@ class AgeTask(Task):
 
     def _told(self, ages: dict[str, Tensor], std: Tensor, state: State) -> dict[str, Tensor]:
         """See `answers`, from what `_ages` gave."""
-        share = state.get("blend", self.options.blend) if self.options.fit_blend else self.options.blend
+        share = state.get("blend", self.options.share) if self.options.fit_blend else self.options.share
         age = self._blend(ages, share)
         told = {"age": _years(age)}
         if self.ordinal is not None:
