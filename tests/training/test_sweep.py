@@ -57,6 +57,7 @@ def test_every_combination_is_a_run_of_its_own_name() -> None:
         (["seed="], "expected key=value,value"),
         (["seed=0", "seed=1"], "seed is given twice"),
         (["seed=1,1"], "a value stands there twice"),
+        (["optim.lr=1e-3,0.002,0.001"], r"lr=1e-3 and lr=0\.001 are one and the same run"),
         (["seed=[1"], "not YAML"),
         ([f"{BETA}s=1"], r"unknown setting beta_vae_objective\.betas"),
         ([f"{BETA}=1,-1"], r"beta_vae_objective\.beta.*-1"),

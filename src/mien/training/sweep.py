@@ -70,7 +70,8 @@ def members(recipe: str, overrides: Sequence[str], over: Sequence[str]) -> list[
     All recipes are resolved here: a mistake in one is found before any is trained.
 
     Raises:
-        MienError: no key, a key twice, a key without values, a value twice, or what `load_recipe` refuses.
+        MienError: no key, a key twice, a key without values, a value twice however it is written, or what `load_recipe`
+            refuses.
     """
     if not over:
         raise MienError("a sweep without --over: name a key and its values, such as --over seed=0,1,2")
@@ -96,7 +97,11 @@ def members(recipe: str, overrides: Sequence[str], over: Sequence[str]) -> list[
         name = "_".join(f"{short[key]}={_plain(value)}" for key, value in chosen.items())
         name += f"-{len(result)}" if any(name == other.name for other in result) else ""
         own = [*overrides, *(f"{key}={_json(value)}" for key, value in chosen.items())]
-        result.append(Member(name, chosen, own, load_recipe(recipe, own)))
+        resolved = load_recipe(recipe, own)
+        for other in result:
+            if other.recipe == resolved:
+                raise MienError(f"--over: {other.name} and {name} are one and the same run; leave one out")
+        result.append(Member(name, chosen, own, resolved))
     return result
 
 
