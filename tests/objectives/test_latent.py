@@ -114,6 +114,16 @@ def test_gradients_are_those_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda *args: total_correlation(*args, 40), (z, mean, spread))
 
 
+@pytest.mark.parametrize("same", ["code", "age"])
+def test_nothing_depends_on_what_does_not_vary(same: str) -> None:
+    code, age = torch.randn(8, 3), torch.rand(8, 1)
+    code = (code[:1].repeat(8, 1) if same == "code" else code).requires_grad_(True)
+    found = dependence(code, age[:1].repeat(8, 1) if same == "age" else age)
+    (slope,) = torch.autograd.grad(found, code)
+    assert float(found.detach()) == pytest.approx(0, abs=1e-5)
+    assert torch.equal(slope, torch.zeros(8, 3))
+
+
 def test_dependence_pushes_away_from_dependence() -> None:
     generator = torch.Generator().manual_seed(0)
     age = torch.rand(40, 1, generator=generator)

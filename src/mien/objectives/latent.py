@@ -69,11 +69,13 @@ def dependence(x: Tensor, y: Tensor) -> Tensor:
     """How dependent two variables of a batch are, a number in [0, 1]: the normalised HSIC of (B, D) and (B, E).
 
     HSIC(x, y) / sqrt(HSIC(x, x) HSIC(y, y)), HSIC(x, y) = tr(K H L H) / (B - 1)^2 (Gretton et al., 2005) with Gaussian
-    kernels exp(-d^2 / (2 m^2)), m the median distance of two faces in the batch. Couples the faces of one process.
+    kernels exp(-d^2 / (2 m^2)), m the median distance of two faces in the batch. 0, without a gradient, where one does
+    not vary. Couples the faces of one process.
     """
     k, m = _centred_kernel(x), _centred_kernel(y)
-    norm = (k.square().sum() * m.square().sum()).sqrt()
-    return (k * m).sum() / norm.clamp_min(1e-12)
+    # Cut off before the root, whose gradient at 0 is none.
+    norm = (k.square().sum() * m.square().sum()).clamp_min(1e-24).sqrt()
+    return (k * m).sum() / norm
 
 
 def _centred_kernel(x: Tensor) -> Tensor:
