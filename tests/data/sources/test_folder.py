@@ -75,6 +75,29 @@ def test_each_bad_row_is_rejected_with_its_reason(pack, tmp_path, text, reason):
     assert rejected == {"x.jpg": f"labels.csv line 2: {reason}"}
 
 
+@pytest.mark.parametrize("nothing", ["NA", "nan", "NaN", "<NA>", "null", "N/A"])
+def test_the_words_of_other_programs_for_nothing_are_no_labels(pack, tmp_path, nothing):
+    columns = (
+        "age",
+        "age_low",
+        "age_high",
+        "gender",
+        "race",
+        "expression",
+        "valence",
+        "person",
+        "split",
+        "votes_Happy",
+    )
+    (tmp_path / "labels.csv").write_text(
+        f"path,{','.join(columns)},camera\n" + "".join(f"{name}.jpg{f',{nothing}' * 11}\n" for name in "xy")
+    )
+    faces, rejected = read(pack("folder", {"x.jpg": b"", "y.jpg": b""}), tmp_path / "labels.csv")
+    assert not rejected
+    for name, face in faces.items():
+        assert face == Face(name, archive=None, source="folder", extra={"camera": nothing})
+
+
 def test_parquet(pack, tmp_path):
     columns = {
         "path": ["a/One.JPG", "a/two.png", "b/four.jpg"],

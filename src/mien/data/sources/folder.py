@@ -30,6 +30,9 @@ from mien.faces import VOCABULARIES, VOTES, Crop, Face
 #: `votes_Neutral` ... `votes_Contempt`, `votes_unknown`, `votes_no_face`.
 VOTE_COLUMNS = tuple(f"votes_{name.replace(' ', '_')}" for name in VOTES)
 NUMBERS = ("age", "age_low", "age_high", "valence", "arousal")
+LABELS = (*NUMBERS, *VOCABULARIES, "person", "split")
+#: What R, pandas and databases write where nothing is known: taken at its word, all such faces would be one person's.
+NOTHING = ("na", "n/a", "nan", "<na>", "null")
 #: Columns that `mien prepare` finds out itself; in a label file they are passed over.
 FOUND = ("archive", "sha256", "width", "height", "source")
 
@@ -109,7 +112,8 @@ def face_of(name: str, row: Row) -> Face:
     Raises:
         MienError: a value that is no number, or outside its column's range.
     """
-    values: dict[str, Any] = {column: _number(column, row.get(column)) for column in NUMBERS}
+    given = {column: None if _is_none(row.get(column)) else row.get(column) for column in LABELS}
+    values: dict[str, Any] = {column: _number(column, given[column]) for column in NUMBERS}
     exact, low, high = (values.pop(column) for column in ("age", "age_low", "age_high"))
     if (low is None) != (high is None):
         raise MienError("one end of the age is missing; give age_low and age_high, or age")
@@ -117,13 +121,12 @@ def face_of(name: str, row: Row) -> Face:
         raise MienError(f"age {exact:g} lies outside age_low {low:g} to age_high {high:g}")
     values["age"] = (low, high) if low is not None else None if exact is None else (exact, exact)
     for column in VOCABULARIES:
-        values[column] = word(column, row.get(column))
+        values[column] = word(column, given[column])
     values["expression_votes"] = _votes(row)
     if values["expression_votes"] is not None and values["expression"] is None:
         values["expression"] = plurality(values["expression_votes"])
     for column in ("person", "split"):
-        value = row.get(column)
-        values[column] = None if value is None or value != value else str(value)  # NaN is a number's "none"
+        values[column] = None if given[column] is None else str(given[column])
     if row.get("landmarks") is not None:
         values["landmarks"] = _list("landmarks", row.get("landmarks"), (-1, 2))
     known = {"path", "landmarks", *FOUND, *NUMBERS, *VOTE_COLUMNS, *values}
@@ -132,7 +135,7 @@ def face_of(name: str, row: Row) -> Face:
         derived = race_labels(values["race7"])
         values["race"] = derived["race"]
         extra |= derived["extra"]
-    if values["expression"] is not None and row.get("expression") is None:
+    if values["expression"] is not None and given["expression"] is None:
         extra["expression_from"] = "votes"
     return Face(path=name, extra=extra, **values)
 
@@ -152,9 +155,14 @@ def _list(column: str, value: Any, size: tuple[int, ...]) -> np.ndarray:
         raise MienError(f"{column} {str(value)[:40]!r} is no list of numbers as it should be; CSV holds none") from None
 
 
+def _is_none(value: Any) -> bool:
+    """Whether a cell says that there is nothing: empty, NaN, or a word that programs write for it."""
+    return value is None or value != value or (isinstance(value, str) and value.strip().lower() in NOTHING)
+
+
 def _number(column: str, value: Any) -> float | None:
     try:
-        return None if value is None or value != value else float(value)
+        return None if _is_none(value) else float(value)
     except (TypeError, ValueError):
         raise MienError(f"column {column}: {value!r} is no number") from None
 
