@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from mien.errors import MienError
 from mien.faces import Crop, Face
 from mien.jobs.engine import Job, OtherJobError
 from mien.jobs.inputs import Item, ManifestItems
-from mien.jobs.workers import Elsewhere, Engine
+from mien.jobs.workers import Elsewhere, Engine, choose_engine
 
 SCHEMA = pa.schema([("number", pa.int64()), ("value", pa.float64())])
 
@@ -357,3 +358,20 @@ def test_a_graphics_card_that_has_failed_ends_the_job(tmp_path: Path, monkeypatc
     with pytest.raises(MienError, match=r"illegal memory access.*the same command goes on"):
         Job(tmp_path, "squares", {}, 50, shard=10).run(range(50), failing, SCHEMA, failed=lambda *_: [], show=False)
     assert len(parts_of(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("patience", [0, -1, float("nan"), float("inf"), 1e8])
+def test_a_patience_that_no_system_has_is_refused(patience: float) -> None:
+    with pytest.raises(MienError, match="expected a number above 0, 1,000,000 at most"):
+        choose_engine(patience=patience)
+
+
+def test_a_worker_that_cannot_be_started_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(multiprocessing.get_context("spawn").Process, "start", full)
+    worker = Elsewhere(Squares(), None)
+    with pytest.raises(OSError, match="temporarily unavailable"):
+        list(worker.ask(range(3), 0))
+    worker.close()

@@ -26,6 +26,8 @@ Process = Callable[[Sequence[Input], int], Iterator[list[Row]]]
 
 #: Seconds that a worker may take to start and load its model, beyond its patience.
 START = 120.0
+#: The most patience: the system waits no longer than some weeks at a time.
+MOST_PATIENCE = 1e6
 
 
 #: A disk, or a share of it, that is full or may not be written.
@@ -120,8 +122,9 @@ class Elsewhere:
         # Not forked: torch's threads do not survive that.
         context = multiprocessing.get_context("spawn")
         self._pipe, there = context.Pipe()
-        self._worker = context.Process(target=_serve, args=(there, self._process), daemon=True)
-        self._worker.start()
+        worker = context.Process(target=_serve, args=(there, self._process), daemon=True)
+        worker.start()
+        self._worker = worker  # not before: one that could not be started cannot be ended
         there.close()
 
     def _answer(self, fresh: bool) -> tuple[str, Any]:
@@ -149,12 +152,21 @@ class Engine:
         patience: seconds of silence after which a worker is ended and the input it hung on listed; it takes a worker
             beside this process. None: for ever.
         address: of a Ray cluster; None starts one here.
+
+    Raises:
+        MienError: a patience that is none.
     """
 
     name: Literal["local", "ray"] = "local"
     workers: int = 0
     patience: float | None = None
     address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.patience is not None and not 0 < self.patience <= MOST_PATIENCE:
+            raise MienError(
+                f"a patience of {self.patience:g} seconds: expected a number above 0, {MOST_PATIENCE:,.0f} at most"
+            )
 
     def worker(self, process: Process[Any]) -> Here | Elsewhere:
         """One who does `process`."""
@@ -173,8 +185,6 @@ def choose_engine(
     """
     if name not in ("local", "ray"):
         raise unknown("engine", name, ("local", "ray"))
-    if patience is not None and not patience > 0:
-        raise MienError(f"a patience of {patience:g} seconds: expected a number above 0")
     if address is not None and name != "ray":
         raise MienError(f"the address {address} is of a Ray cluster, the engine is {name}; take the engine ray")
     return Engine("ray" if name == "ray" else "local", workers, patience, address)
