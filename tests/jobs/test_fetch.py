@@ -133,6 +133,8 @@ def test_from_a_folder(tmp_path: Path) -> None:
     assert fetch(WEIGHTS, str(tmp_path / "drive"), tmp_path, show=False).read_bytes() == DATA
     with pytest.raises(MienError, match=r"neither a URL nor a folder with tiny\.bin in it"):
         fetch(WEIGHTS, str(tmp_path), tmp_path / "kept", show=False)
+    with pytest.raises(MienError, match=r"http://\[::1: neither a folder nor a URL"):
+        fetch(WEIGHTS, "http://[::1", tmp_path / "kept", show=False)
 
 
 def test_the_table_of_known_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

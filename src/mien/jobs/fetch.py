@@ -76,7 +76,11 @@ def _is_here(weights: Weights, path: Path, source: str | None, tell: Callable[[s
 def _fetched(weights: Weights, path: Path, origin: str, tell: Callable[[str], None], show: bool) -> Path:
     assert weights.file is not None
     part = path.with_name(path.name + PART)
-    if urlsplit(origin).scheme in ("http", "https"):
+    try:
+        scheme = urlsplit(origin).scheme
+    except ValueError as error:
+        raise MienError(f"{origin}: neither a folder nor a URL ({error})") from None
+    if scheme in ("http", "https"):
         address = origin if origin.endswith(weights.file) else f"{origin.rstrip('/')}/{quote(weights.file)}"
         tell(about(weights, address))
         _download(address, part, weights, show)
