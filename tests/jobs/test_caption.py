@@ -124,8 +124,17 @@ def test_what_cannot_be_captioned(tmp_path: Path) -> None:
     Manifest.from_faces([Face("gone.png")], tmp_path, Crop("chip")).save(tmp_path / "faces")
     with pytest.raises(MienError, match=r"none of 1 faces could be captioned, the first for: .*gone\.png"):
         caption(Captioning(Slices(tmp_path / "faces")), tmp_path / "out", show=False)
+    assert not (tmp_path / "out" / FILE).exists()
     with pytest.raises(MienError, match=r"config\.json: no such file"):
         caption(Captioning(Slices(tmp_path / "faces"), str(tmp_path)), tmp_path / "other", show=False)
+
+
+def test_a_damaged_cache_leaves_no_job_that_names_it(faces: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "earlier.jsonl"
+    cache.write_text("{")
+    with pytest.raises(MienError, match="line 1 is not an object"):
+        caption(Captioning(Slices(faces), known=cache), tmp_path / "out", show=False)
+    caption(Captioning(Slices(faces)), tmp_path / "out", show=False)
 
 
 @pytest.mark.parametrize(("repeats", "encoder"), [(3, False), (2, False), (0, True)], ids=["all", "most", "none"])

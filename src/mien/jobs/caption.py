@@ -131,7 +131,8 @@ def caption(work: Captioning, folder: Path, *, engine: Engine | None = None, sho
     Raises:
         MienError: a captioner that cannot be opened; no caption at all.
     """
-    job = Job(folder, "caption", work.facts(), len(work.faces), shard=256)
+    facts, _ = work.facts(), work.earlier  # a damaged cache is said before the folder holds a job that names it
+    job = Job(folder, "caption", facts, len(work.faces), shard=256)
     job.run(range(len(work.faces)), work, COLUMNS, failed=failed, engine=engine, unit="faces", show=show)
     if not first_rank():
         return job
@@ -145,11 +146,11 @@ def caption(work: Captioning, folder: Path, *, engine: Engine | None = None, sho
                 captioner = work.earlier[key].captioner if key in work.earlier else name
                 entry = {"sha256": key, "caption": row["caption"], "captioner": captioner}
                 lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
-    if not len(work.faces):
-        raise MienError(f"{work.faces.path}: no face to caption")
-    if not written:
-        reason = next(row["error"] for row in job.rows())
-        raise MienError(f"none of {len(work.faces):,} faces could be captioned, the first for: {reason}")
+        if not len(work.faces):
+            raise MienError(f"{work.faces.path}: no face to caption")
+        if not written:
+            reason = next(row["error"] for row in job.rows())
+            raise MienError(f"none of {len(work.faces):,} faces could be captioned, the first for: {reason}")
     return job
 
 
