@@ -150,6 +150,16 @@ def test_wrong_shapes_and_too_few_faces_are_refused() -> None:
         fit(["a", "b"], np.zeros((10, 2)), np.zeros((10, 2)), np.zeros(10))
     with pytest.raises(MienError, match="tau is 0"):
         Fusion(["a"], [0.0], [1.0], tau=0)
+    for wrong in (
+        {"mu": [None, 0.0]},
+        {"sigma": ["a", 1.0]},
+        {"tau": float("inf")},
+        {"interval": [1.0, 2.0]},
+        {"knots": [0.0, 5.0], "bias": {"a": [0.0, 0.0]}},
+        {"bias": [1.0]},
+    ):
+        with pytest.raises(MienError, match="not a fusion of experts"):
+            Fusion.from_dict({"experts": ["a", "b"], "mu": [0.0, 0.0], "sigma": [1.0, 2.0], **wrong})
     with pytest.raises(MienError, match="not a fusion of experts"):
         Fusion.from_dict({"names": []})
 

@@ -133,12 +133,20 @@ class Fusion:
         """
         try:
             interval = value.get("interval")
-            found = cls(**{**value, "interval": None if interval is None else tuple(interval)})
-            one = np.zeros((1, len(found.experts)))
-            found(one, one)  # what it is made of are numbers, and as many as it takes
-        except (TypeError, ValueError, LookupError) as error:
-            raise MienError(f"not a fusion of experts: {error!r}") from None
-        return found
+            fusion = cls(**{**value, "interval": None if interval is None else tuple(interval)})
+            told = [fusion.mu, fusion.sigma, [fusion.tau, fusion.gamma], fusion.merit, fusion.knots]
+            told += [*fusion.bias.values(), list(fusion.interval or (1.0, 1.0, 1.0))]
+            if not all(isinstance(one, (int, float)) and np.isfinite(one) for numbers in told for one in numbers):
+                raise ValueError("not all of its numbers are numbers, and finite")
+            if len(told[-1]) != 3:
+                raise ValueError(f"its interval has {len(told[-1])} numbers, expected 3")
+            if fusion.knots and any(len(fusion.bias[name]) != len(fusion.knots) for name in fusion.experts):
+                raise ValueError("an expert's bias has not a number a knot")
+        except MienError:
+            raise
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
+            raise MienError(f"not a fusion of experts: {error}") from None
+        return fusion
 
     def _checked(self, values: np.ndarray) -> np.ndarray:
         values = np.asarray(values, dtype=np.float64)
