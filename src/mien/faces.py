@@ -161,6 +161,8 @@ class Face:
             self.landmarks = np.asarray(self.landmarks, dtype=np.float32)
             if self.landmarks.shape != (68, 2):
                 raise MienError(f"{self.path}: landmarks have shape {self.landmarks.shape}, expected (68, 2)")
+            if np.isinf(self.landmarks).any():
+                raise MienError(f"{self.path}: landmarks at infinity; expected pixels, NaN where one is not known")
         if self.expression_votes is not None:
             self.expression_votes = np.asarray(self.expression_votes, dtype=np.float32)
             if self.expression_votes.shape != (len(VOTES),):

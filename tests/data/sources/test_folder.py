@@ -116,6 +116,14 @@ def test_parquet(pack, tmp_path):
     }
 
 
+def test_landmarks_may_be_unknown_but_not_at_infinity(pack, tmp_path):
+    points = [[float(value) for value in range(135)] + [odd] for odd in (float("nan"), float("inf"))]
+    pq.write_table(pa.table({"path": ["a/One.JPG", "a/two.png"], "landmarks": points}), tmp_path / "labels.parquet")
+    faces, rejected = read(pack("folder", FILES), tmp_path / "labels.parquet")
+    assert list(faces) == ["a/One.JPG"]
+    assert "row 1: landmarks at infinity" in rejected["a/two.png"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
