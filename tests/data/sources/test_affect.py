@@ -230,6 +230,14 @@ def test_a_header_that_promises_terabytes_takes_no_memory():
         read_values(data)
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_text_of_what_are_no_characters_is_damage(order):
+    whole = npy(np.array(["1"] * 136, dtype=f"{order}U1"))
+    assert read_values(whole).tolist() == ["1"] * 136
+    with pytest.raises(MienError, match="no character"):
+        read_values(whole[:-4] + b"\x7f\x00\x00\x7f")
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_damage_never_raises_anything_else(data):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
@@ -158,6 +159,9 @@ def read_values(data: bytes) -> np.ndarray:
     values = np.frombuffer(data, dtype, count, start)
     if dtype.kind == "S":
         return np.char.decode(values, "latin-1")
+    letters = np.dtype(np.uint32).newbyteorder(dtype.byteorder)
+    if dtype.kind == "U" and values.view(letters).max(initial=0) > sys.maxunicode:
+        raise MienError("text with what is no character")
     return values
 
 
