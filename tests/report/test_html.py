@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mien.faces import AGE_BIN_NAMES
 from mien.report import figures
+from mien.report.explain import only_ages
 from mien.report.html import Card, Page, Picture
 from mien.report.pages import evaluation_page, inspection_page
 
@@ -162,6 +164,9 @@ def test_evaluation_page_tells_everything(evaluation, pictures):
     for group in age["groups"]["race"].values():
         assert written(group["mae"]) in checker.text
     assert written(age["gaps"]["race"]["age_standardised"]) in checker.text
+    # Ages are made equal within those that all groups have enough faces of; a figure of few ages says which.
+    assert "with ages made equal (20-39 only) 0.70" in checker.text
+    assert "with ages made equal 0.22" in checker.text
     for words in ("predicted 41", "error +38", "interval 30 to 52", "blur", "a/<i>.jpg", "research only"):
         assert words in checker.text
     assert sum(link.startswith("data:image/png") for link in checker.links) == 4
@@ -190,6 +195,20 @@ def test_evaluation_page_of_nearly_nothing(metrics):
     checker = check(evaluation_page(metrics, {}))
     assert "nan" not in checker.text.lower().split()
     assert "None" not in checker.text.split()
+
+
+@pytest.mark.parametrize(
+    ("bins", "told"),
+    [
+        (list(AGE_BIN_NAMES), ""),
+        (None, ""),
+        (["70+"], " (70+ only)"),
+        (["60-69", "70+"], " (60+ only)"),
+        (["0-9", "20-29", "30-39", "40-49"], " (0-9, 20-49 only)"),
+    ],
+)
+def test_ages_made_equal_say_which_ages_they_rest_on(bins, told):
+    assert only_ages({"bins": bins}) == told
 
 
 # The page of an inspection

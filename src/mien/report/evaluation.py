@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from mien.report import affect
-from mien.report.explain import DEFINITIONS, LIMITS, OF_AGE, summary
+from mien.report.explain import DEFINITIONS, LIMITS, OF_AGE, only_ages, summary
 from mien.report.html import Card, Page, Picture
 from mien.report.numbers import count, number, share, size, suppressed, years
 from mien.report.style import words
@@ -196,6 +196,9 @@ def _for_whom(page: Page, age: Mapping[str, Any], figures: dict[str, Figure]) ->
             else:
                 page.heading(f"By {words(key)}", 3)
                 _group_table(page, table, AGE_COLUMNS)
+            only = only_ages((age.get("gaps") or {}).get(key) or {})
+            if only and any(number(_get(group, "mae_age_standardised")).known for group in table.values()):
+                page.note(f"Ages made equal{only}: elsewhere some group has fewer than ten faces.")
         _figure(page, figures, "training_count")
     if tags:
         page.heading("Age: when it is wrong")
@@ -208,7 +211,7 @@ def _gaps(page: Page, gaps: Mapping[str, Any]) -> None:
     for key, gap in gaps.items():
         for label, figure, pair in (
             ("as they are", "raw", "between"),
-            ("ages made equal", "age_standardised", "between_standardised"),
+            (f"ages made equal{only_ages(gap)}", "age_standardised", "between_standardised"),
         ):
             names = gap.get(pair) or gap.get("between")
             if number(gap.get(figure)).known:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mien.faces import AGE_BIN_NAMES
 from mien.report.numbers import Number, number, share, size, suppressed, years
 from mien.report.style import words
 
@@ -25,7 +26,8 @@ DEFINITIONS = {
     "Constant predictor": "Says the median age of these faces for every face. A model of any use beats it.",
     "Majority class": "Says the most frequent class for every face.",
     "Ages made equal": "Age-standardised: what the figure would be if all groups had the same ages. Groups "
-    "differ in age, and errors grow with age.",
+    "differ in age, and errors grow with age. Only age bins in which every group has ten faces count; where these are "
+    "not all, the page names them.",
     "Coverage": "Share of faces whose true age lies inside the 90 % interval given with the prediction. It "
     "should be 90 % for every group, not only overall.",
     "Width": "Mean width of those intervals in years: the narrower, the more they say.",
@@ -111,8 +113,28 @@ def _gap(key: str, gap: Mapping[str, Any]) -> str:
     if adjusted.known:
         other = list(gap.get("between_standardised") or (least, most))
         names = "" if other == [least, most] else f", {other[1]} against {other[0]}"
-        line += f"; with ages made equal {years(adjusted)}{names}{_chance(adjusted)}"
+        line += f"; with ages made equal{only_ages(gap)} {years(adjusted)}{names}{_chance(adjusted)}"
     return f"{line}."
+
+
+def only_ages(gap: Mapping[str, Any]) -> str:
+    """The ages that a gap with ages made equal rests on, ` (20-39, 70+ only)`; nothing where these are all."""
+    bins = gap.get("bins") or AGE_BIN_NAMES
+    if len(bins) == len(AGE_BIN_NAMES):
+        return ""
+    runs: list[list[str]] = [[]]
+    for name in AGE_BIN_NAMES:
+        if name in bins:
+            runs[-1].append(name)
+        elif runs[-1]:
+            runs.append([])
+    return f" ({', '.join(_from_to(run[0], run[-1]) for run in runs if run)} only)"
+
+
+def _from_to(first: str, last: str) -> str:
+    """Neighbouring age bins as one: `20-29` to `30-39` is `20-39`, `60-69` to `70+` is `60+`."""
+    low = first.removesuffix("+").split("-")[0]
+    return f"{low}+" if last.endswith("+") else f"{low}-{last.split('-')[1]}"
 
 
 def _chance(gap: Number) -> str:
