@@ -69,6 +69,16 @@ def _cell(value: Any) -> str:
     )
 
 
+def _in_the_way(error: OSError) -> str:
+    """Which file stands where the path of `error` wants a folder."""
+    path = Path(str(error.filename))
+    file = next((place for place in (path, *path.parents) if place.is_file()), None)
+    if file is None:
+        return f"{error.strerror}: {error.filename}"
+    wanted = "" if file == path else f" for {path}"
+    return f"{file} is a file, where a folder is wanted{wanted}; name another place"
+
+
 def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     """A command whose user errors are one line on standard error and exit code 2, without a traceback."""
 
@@ -78,6 +88,9 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*args, **kwargs)
         except MienError as error:
             say(f"mien: {' '.join(str(error).split())}")
+            raise SystemExit(USER_ERROR) from None
+        except (FileExistsError, NotADirectoryError) as error:
+            say(f"mien: {_in_the_way(error)}")
             raise SystemExit(USER_ERROR) from None
         except OSError as error:
             # A missing file, no permission, a full disk: the system's own words name the file.

@@ -1,0 +1,36 @@
+"""What every command shares: how it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mien.cli.console import one_line_errors
+from mien.files import whole
+
+
+def fails(command: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> str:
+    """The line that a command which `command` breaks leaves on standard error."""
+    with pytest.raises(SystemExit) as stopped:
+        one_line_errors(command)()
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_a_file_where_a_folder_is_wanted_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(b"a picture")
+
+    def write() -> None:
+        with whole(file / "deep/table.csv") as path:
+            path.touch()
+
+    said = f"mien: {file} is a file, where a folder is wanted"
+    assert fails(lambda: file.mkdir(parents=True, exist_ok=True), capsys) == f"{said}; name another place\n"
+    assert fails(write, capsys) == f"{said} for {file / 'deep'}; name another place\n"
+    assert fails(lambda: (file / "x").read_bytes(), capsys) == f"{said} for {file / 'x'}; name another place\n"
+    assert fails(lambda: (tmp_path / "none").read_bytes(), capsys) == (
+        f"mien: No such file or directory: {tmp_path / 'none'}\n"
+    )
