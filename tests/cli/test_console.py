@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,3 +36,13 @@ def test_a_file_where_a_folder_is_wanted_is_named(tmp_path: Path, capsys: pytest
     assert fails(lambda: (tmp_path / "none").read_bytes(), capsys) == (
         f"mien: No such file or directory: {tmp_path / 'none'}\n"
     )
+
+
+def test_a_pipe_that_nobody_reads_ends_the_command_without_a_word() -> None:
+    command = [sys.executable, "-m", "mien", "models", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (1, b"")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from errno import ENOSPC
@@ -79,6 +80,16 @@ def _in_the_way(error: OSError) -> str:
     return f"{file} is a file, where a folder is wanted{wanted}; name another place"
 
 
+def _unread() -> bool:
+    """Whether standard output is a pipe that nobody reads any more."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):  # no file of the system's, as in a notebook
+        return False
+    return bool(poll.poll(0))
+
+
 def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     """A command whose user errors are one line on standard error and exit code 2, without a traceback."""
 
@@ -93,6 +104,8 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             say(f"mien: {_in_the_way(error)}")
             raise SystemExit(USER_ERROR) from None
         except OSError as error:
+            if isinstance(error, BrokenPipeError) and _unread():
+                raise  # `| head -1` has what it wanted: typer ends without a word
             # A missing file, no permission, a full disk: the system's own words name the file.
             full = "; make room, and give the command again" if error.errno == ENOSPC else ""
             say(f"mien: {error.strerror or error}{f': {error.filename}' if error.filename else ''}{full}")
