@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from mien.errors import MienError
-from mien.models.backbone import WideDepthwise, build_backbone
+from mien.models.backbone import WideDepthwise, build_backbone, read_weights
 from mien.models.mobilefacenet import MobileFaceNet
 
 
@@ -132,8 +132,26 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path) -> None:
 
     path = tmp_path / "trap.pth"
     torch.save({"weight": Trap()}, path)
-    with pytest.raises(MienError, match="cannot be read as weights"):
+    with pytest.raises(
+        MienError, match=r"cannot be read as weights: it wants \S*print to be run, which mien never does"
+    ):
         build_backbone("mobilefacenet", str(path))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"<html>404</html>", b"version https://git-lfs.github.com/spec/v1\n"]
+)
+def test_what_is_no_file_of_weights_is_one_line_with_its_place(content: bytes, tmp_path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    reason = "torch finds no tensors in it; get it again, or save its tensors as .safetensors"
+    said = f"{path}: cannot be read as weights: {reason}"
+    with pytest.raises(MienError) as error:
+        read_weights(path)
+    assert str(error.value) == said
+    with pytest.raises(MienError) as error:
+        build_backbone("mobilefacenet", str(path))
+    assert str(error.value) == f"model.weights {said}"
 
 
 def test_strided_depthwise_convolutions_are_precise_under_autocast_and_change_nothing_else() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -237,7 +238,11 @@ def _first_line(error: Exception) -> str:
 
 
 def _load_weights(net: nn.Module, path: Path, name: str) -> None:
-    state = read_weights(path)
+    if not path.is_file():
+        raise MienError(
+            f"model.weights {path}: no such file; model.init=NAME starts from a shipped model instead (`mien models`)"
+        )
+    state = read_weights(path, "model.weights")
     own = net.state_dict()
     fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     missing = sorted(set(own) - set(fitting))
@@ -251,16 +256,16 @@ def _load_weights(net: nn.Module, path: Path, name: str) -> None:
     net.load_state_dict(fitting, strict=False)
 
 
-def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a .safetensors, .pt or .pth file by name; nothing in the file is executed.
+def read_weights(path: Path, setting: str = "") -> Mapping[str, Tensor]:
+    """The tensors of a .safetensors, .pt or .pth file by name; nothing in the file is executed. `setting` names it in
+    errors.
 
     Raises:
         MienError: there is no such file, or it holds no named tensors.
     """
+    place = f"{setting} {path}".lstrip()
     if not path.is_file():
-        raise MienError(
-            f"model.weights {path}: no such file; model.init=NAME starts from a shipped model instead (`mien models`)"
-        )
+        raise MienError(f"{place}: no such file of weights; mien models lists where to get some")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -268,10 +273,20 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise MienError(f"model.weights {path}: cannot be read as weights: {str(error).splitlines()[0]}") from None
+        raise MienError(f"{place}: cannot be read as weights: {_why(error, path)}") from None
     for wrapper in ("state_dict", "model", "model_state_dict", "params_ema", "params"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise MienError(f"model.weights {path}: holds no plain table of named tensors")
+        raise MienError(f"{place}: holds no plain table of named tensors")
     return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _why(error: Exception, path: Path) -> str:
+    """Why a file is no weights. torch's own words may be the number of a byte, or the advice to run what is in it."""
+    if path.suffix == ".safetensors":
+        return f"{str(error).splitlines()[0]}; get it again"
+    code = re.search(r"GLOBAL (\S+)", str(error))
+    if code:
+        return f"it wants {code[1]} to be run, which mien never does; save its tensors alone, as .safetensors"
+    return "torch finds no tensors in it; get it again, or save its tensors as .safetensors"
