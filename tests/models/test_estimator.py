@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mien.data.align import CHIP
+from mien.errors import MienError
 from mien.models.estimator import Estimator, ModelSettings, build_estimator, start_from, weights_hash
 from mien.tasks.face import TasksSettings
 
@@ -82,3 +83,10 @@ def test_a_head_that_meant_something_else_begins_anew(
     one, other = (made.state_dict()["tasks.age.regression.weight"] for made in (first, second))
     assert torch.equal(one, other) is (anew is None)
     assert torch.equal(second.task("gender").output.weight, first.task("gender").output.weight)
+
+
+def test_a_task_that_it_has_not_learnt_is_refused_in_one_line() -> None:
+    tasks = TasksSettings.model_validate({"age": None, "race": None})
+    estimator = build_estimator(ModelSettings(backbone="test_resnet", input_size=32), tasks, CHIP)
+    with pytest.raises(MienError, match="does not tell age, only gender; name a model that does"):
+        estimator.task("age")

@@ -102,6 +102,13 @@ class Estimator(nn.Module):
         return [model["backbone"], *(one["backbone"] for one in model.get("beside", []))]
 
     def task(self, name: str) -> Task:
+        """One of its tasks.
+
+        Raises:
+            MienError: it has not learnt that one.
+        """
+        if name not in self.tasks:
+            raise MienError(f"{self.name} does not tell {name}, only {', '.join(self.tasks)}; name a model that does")
         return cast(Task, self.tasks[name])
 
     def forward(self, images: Tensor, landmarks: Tensor | None = None) -> dict[str, Outputs]:
