@@ -51,3 +51,9 @@ def test_a_model_that_has_met_the_faces_is_compared_with_a_caution(judged: tuple
     found = json.loads(call(*judged, "--json").stdout)
     assert found["first"]["caution"] is None
     assert found["second"]["caution"] == "it learnt them"
+
+
+def test_splits_that_were_judged_are_named(judged: tuple[Path, Path]) -> None:
+    result = call(*judged, "--split", "test")
+    assert result.exit_code == 2
+    assert "what was judged there is val: name one with --split" in result.stderr

@@ -56,6 +56,9 @@ def _open(run: Path, split: str) -> Predictions:
                 f"{run}: no such folder; compare takes folders with a predictions.{split}.parquet, such as a run, or "
                 "FACES/evaluation after `mien evaluate FACES --model NAME`"
             )
+        there = sorted(one.stem.removeprefix("predictions.") for one in run.glob("predictions.*.parquet"))
+        if there:
+            raise MienError(f"{path}: no such file; what was judged there is {', '.join(there)}: name one with --split")
         raise MienError(f"{path}: no such file; `mien evaluate --model {run} --split {split}` makes it")
     return Predictions.open(path)
 
