@@ -18,7 +18,7 @@ from mien.cli.console import one_line_errors
 from mien.cli.latents import latents
 from mien.data.manifest import Manifest
 from mien.errors import MienError
-from mien.evaluation.latents.audit import _parts, evaluate_latents
+from mien.evaluation.latents.audit import _parts, _two_pairs, evaluate_latents
 from mien.evaluation.latents.coders import coders, rebuilt_figures
 from mien.evaluation.latents.codes import code_faces, factors
 from mien.evaluation.latents.disentanglement import age_probes, separation
@@ -266,3 +266,8 @@ def test_no_person_who_is_judged_teaches(drawn: Path) -> None:
     number = dict(zip(cut.strings("path"), cut.groups(), strict=True))
     teach, judged = _parts(cut, "val", 2000)
     assert not {number[path] for path in teach.strings("path")} & {number[path] for path in judged.strings("path")}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 80])
+def test_faces_to_interpolate_between_are_among_the_judged(count: int) -> None:
+    assert all(0 <= row < count for pair in _two_pairs(count) for row in pair)

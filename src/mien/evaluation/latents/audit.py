@@ -71,7 +71,7 @@ def evaluate_latents(
         rivals: other trained networks by the name that they have in the tables, on the same faces.
         pairs: faces of named persons at several ages, whose cosine a shift's is held against, and which teach the
             vector by pairs where the teaching faces name nobody; without, `manifest`'s.
-        between: rows of the judged split between which to interpolate; two drawn pairs by default.
+        between: rows of the judged split between which to interpolate; two pairs by default.
         limit: faces that teach, and that are judged, at most.
         seeds: repetitions behind the spread of MIG, DCI and SAP.
 
@@ -137,7 +137,7 @@ def evaluate_latents(
         if wrong is not None:
             metrics["shifts"]["judge"]["caution"] = wrong
     write_json(folder / METRICS, metrics)
-    _write_page(vae, judged, ways, metrics, between or [(0, len(judged) // 2), (1, len(judged) - 1)], folder, device)
+    _write_page(vae, judged, ways, metrics, between or _two_pairs(len(judged)), folder, device)
     return metrics
 
 
@@ -262,6 +262,11 @@ def _traversal(
         codes[:, judged.age_dims + latent] = centre[latent] + np.array(PLACES) * spread[latent]
         moved.append(list(vae.decode(torch.from_numpy(codes).to(device), told).float().cpu().numpy()))
     return order, moved
+
+
+def _two_pairs(count: int) -> list[tuple[int, int]]:
+    """Rows of `count` faces between which to interpolate, as far as there are so many."""
+    return [(0, count // 2), (min(1, count - 1), count - 1)]
 
 
 def _between(vae: BetaVae, judged: Coded, pair: tuple[int, int], device: str | torch.device) -> list[np.ndarray]:
