@@ -85,9 +85,10 @@ def latents_page(metrics: Mapping[str, Any], figures: Mapping[str, Figure]) -> P
 
 
 def _cards(metrics: Mapping[str, Any]) -> list[Card]:
-    ours, pca = metrics["reconstruction"]["beta-VAE"], metrics["reconstruction"]["PCA"]
+    ours, pca, about = metrics["reconstruction"]["beta-VAE"], metrics["reconstruction"]["PCA"], metrics["about"]
     cards = [
-        Card("reconstruction MSE", years(ours["mse"], 5), f"PCA of the same size {years(pca['mse'], 5)}"),
+        # From few faces it has fewer components than the code has latents.
+        Card("reconstruction MSE", years(ours["mse"], 5), f"{about['coders']['PCA']}: {years(pca['mse'], 5)}"),
         Card("rate of the person", f"{years(metrics['rate']['z_id'], 1)}", "nats a face"),
     ]
     if metrics["age"]:

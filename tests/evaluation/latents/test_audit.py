@@ -224,6 +224,7 @@ def test_the_whole_from_its_command_line(drawn: Path, tmp_path: Path, monkeypatc
     assert found["reconstruction"]["PCA"]["mse"]["n"] == 60
     page = (out / "latents.html").read_text()
     assert "posterior collapse" in page
+    assert "6 principal components of the pixels: " in page
     assert "<strong>Caution:</strong> the judge bright: it learnt from" in page
     assert page.count("data:image/png;base64,") == 4
     for name in ("reconstructions", "ages", "traversals", "interpolations"):
