@@ -229,6 +229,14 @@ def test_the_whole_from_its_command_line(drawn: Path, tmp_path: Path, monkeypatc
     assert page.count("data:image/png;base64,") == 4
     for name in ("reconstructions", "ages", "traversals", "interpolations"):
         assert (out / f"{name}.png").stat().st_size > 2000
+    manifest = Manifest.open(drawn)
+    val = np.flatnonzero(manifest.strings("split") == "val")[1:]
+    manifest.take(np.setdiff1d(np.arange(len(manifest)), val)).save(tmp_path / "one")
+    alone = CliRunner().invoke(
+        app, [str(word) for word in (tmp_path / "one", "-m", tmp_path / "model", "--device", "cpu", "-o", tmp_path)]
+    )
+    assert alone.exit_code == 0, alone.stderr
+    assert "posterior collapse" not in alone.stderr  # of one face there is no telling
     result = run("-o", out, "--between", "0", "9999")
     assert result.exit_code == 2
     assert "row 9999 to interpolate from" in result.stderr

@@ -126,7 +126,10 @@ def evaluate_latents(
     metrics["code"] = {"active": in_use, "latents": judged.identity.shape[1], "explained": explained}
     some = share_met(vae.learnt, judged.manifest.strings("sha256"))
     metrics["caution"] = some and f"it learnt from {some} of these faces: its figures on others are worse"
-    metrics["collapse"] = collapse(in_use, judged.identity.shape[1], float(judged.rates["z_id"].mean()), explained)
+    # Of pictures that do not vary, such as one face, there is no telling.
+    told = explained == explained
+    rate = float(judged.rates["z_id"].mean())
+    metrics["collapse"] = collapse(in_use, judged.identity.shape[1], rate, explained) if told else ""
     metrics |= _knowledge(ways, judged, boot, seeds)
     metrics["smoothness"] = judge_smoothness(vae, judged, boot, perceptual, judge, device)
     metrics["shifts"] = None
