@@ -30,7 +30,8 @@ HEADINGS = {
 DEFINITIONS = {
     "Severity": "1 is slight, 5 hard even for people; the table's version fixes what each one is. A picture keeps its "
     "random numbers (side of the light, place of the block, ...) over all severities.",
-    "Mean corrupted": "The mean of the figure over all corruptions and severities, each counting alike.",
+    "Mean corrupted": "The mean of the figure over all corruptions and severities, each counting alike; of photos, "
+    "without those in which no face at all is found.",
     "Drop": "How much worse than on clean pictures of the same faces, above 0 where it is worse; paired, so that what "
     "makes a face hard in both cancels out of the interval.",
     "CE": "Corruption error (Hendrycks & Dietterich 2019): the model's errors summed over severities, by the "

@@ -283,6 +283,30 @@ def test_drops_are_paired() -> None:
     assert told["found"]["lost"]["jpeg"]["5"]["value"] == pytest.approx(0.5)
 
 
+def test_a_severity_in_which_nobody_is_found_is_in_no_mean() -> None:
+    n = 60
+    errors = {None: 0.0, ("jpeg", 1): 2.0, ("jpeg", 5): 4.0, ("gamma_dark", 5): 9.0}
+    passes, baseline = by_hand(errors, n), by_hand({cell: 2 * error for cell, error in errors.items()}, n)
+    for cell in (("jpeg", 5), ("gamma_dark", 5)):
+        passes.cells[cell].values["age"][:] = np.nan
+        passes.cells[cell].found[:] = False
+    for other in (None, baseline):
+        part = judge_passes(passes, None, other, resamples=50)["tasks"]["age"]
+        assert np.isnan(part["corruptions"]["jpeg"]["levels"]["5"]["mae"]["value"])
+        assert part["corruptions"]["jpeg"]["mean"]["value"] == pytest.approx(2)
+        assert np.isnan(part["corruptions"]["gamma_dark"]["mean"]["value"])
+        summary = part["summary"]["all"]
+        assert (summary["corruptions"], summary["cells"]) == (1, 1)
+        assert summary["mean"]["value"] == summary["drop"]["value"] == pytest.approx(2)
+    # Neither is taken for the baseline, whose faces were all found.
+    assert summary["baseline"]["mean"]["value"] == pytest.approx(4)
+    assert summary["mce"]["value"] == part["corruptions"]["jpeg"]["ce"]["value"] == pytest.approx(0.5)
+    assert "ce" not in part["corruptions"]["gamma_dark"]
+    for cell in passes.cells:
+        passes.cells[cell].values["age"][:] = np.nan
+    assert np.isnan(judge_passes(passes, None, resamples=50)["tasks"]["age"]["summary"]["all"]["mean"]["value"])
+
+
 def test_a_limit_keeps_the_shares_of_groups(faces: Manifest) -> None:
     rows = stratified(faces, 80, 3)
     np.testing.assert_array_equal(rows, stratified(faces, 80, 3))

@@ -155,9 +155,9 @@ def judge_task(
             "mean": estimate(_mean(drawn[cell] for cell in cells), n),
             "drop": estimate(_mean(_drop(measure, drawn, cell) for cell in cells), n),
         }
-        if against is not None:
-            entry["ce"] = estimate(corruption_error(measure, drawn, against, cells), n)
-            entry["relative_ce"] = estimate(relative_error(measure, drawn, against, cells), n)
+        if against is not None and (both := _told(cells, drawn, against)):
+            entry["ce"] = estimate(corruption_error(measure, drawn, against, both), n)
+            entry["relative_ce"] = estimate(relative_error(measure, drawn, against, both), n)
         worst = _worst({by: _group_drops(measure, parts, cells) for by, parts in groups.items()})
         if worst is not None:
             entry["worst_group"] = worst
@@ -204,12 +204,14 @@ def _sum_up(
     cells: Sequence[Cell],
     n: int,
 ) -> dict[str, Any]:
-    """Means over the corruptions `names`, and how they compare with the baseline's."""
-    chosen = [[cell for cell in cells if cell[0] == name] for name in names]
+    """Means over the corruptions `names`, and how they compare with the baseline's; cells in which one of the two has
+    no figure are left out."""
+    chosen = [_told([cell for cell in cells if cell[0] == name], drawn, against) for name in names]
+    chosen = [part for part in chosen if part] or [[cell for cell in cells if cell[0] in names]]
     mine = [cell for part in chosen for cell in part]
     mean = _mean(drawn[cell] for cell in mine)
     result: dict[str, Any] = {
-        "corruptions": len(names),
+        "corruptions": len({name for name, _ in mine}),
         "cells": len(mine),
         "mean": estimate(mean, n),
         "drop": estimate(_mean(_drop(measure, drawn, cell) for cell in mine), n),
@@ -217,8 +219,11 @@ def _sum_up(
     if against is not None:
         other = _mean(against[cell] for cell in mine)
         result |= {
-            "mce": estimate(_mean(corruption_error(measure, drawn, against, part) for part in chosen), n),
-            "relative_mce": estimate(_mean(relative_error(measure, drawn, against, part) for part in chosen), n),
+            "mce": estimate(np.mean([corruption_error(measure, drawn, against, part) for part in chosen], axis=0), n),
+            # Where one corruption has none, that of all is not known.
+            "relative_mce": estimate(
+                np.mean([relative_error(measure, drawn, against, part) for part in chosen], axis=0), n
+            ),
             "baseline": {
                 "clean": estimate(against[None], n),
                 "mean": estimate(other, n),
@@ -258,7 +263,15 @@ def _clean_of(drawn: Drawn, cell: Cell) -> np.ndarray:
 
 
 def _mean(parts: Iterable[np.ndarray]) -> np.ndarray:
-    return np.mean(np.stack(list(parts)), axis=0)
+    """The mean of replicates over cells, without those that have no figure: nobody was found in them."""
+    all_ = list(parts)
+    known = [one for one in all_ if not np.isnan(one[0])]
+    return weighted.mean_of_known(np.stack(known, axis=-1)) if known else all_[0]
+
+
+def _told(cells: Sequence[Cell], *sides: Drawn | None) -> list[Cell]:
+    """The cells that have a figure on every side that is there."""
+    return [cell for cell in cells if not any(np.isnan(drawn[cell][0]) for drawn in sides if drawn is not None)]
 
 
 def _word(seen: bool | None) -> str:
