@@ -373,7 +373,7 @@ def _free_name(out: Path) -> str:
 def _tidy(out: Path, keep: set[Path | None]) -> None:
     """Remove what an earlier `prepare` left in this folder: its pictures and its list of unmatched names."""
     (out / UNMATCHED).unlink(missing_ok=True)
-    for file in out.glob("pictures*.zip"):
+    for file in filter(Path.is_file, out.glob("pictures*.zip")):
         with open(file, "rb") as end:
             end.seek(-min(len(MARK), file.stat().st_size), 2)
             ours = end.read() == MARK
