@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mien.data.prepare
 from mien.data.align import crop_matrix, five_points, move_points, require_view
 from mien.data.archives import open_tree
 from mien.data.drawing.face import draw
@@ -350,6 +351,27 @@ def test_a_second_run_replaces_manifest_and_pictures(pack, picture, tmp_path):
     prepare(UTKFace(), pack("folder", utk(picture)), out, show=False)
     mine = ["pictures-mine.zip", "pictures-unpacked.zip"]
     assert sorted(name for name in os.listdir(out) if name.endswith(".zip")) == mine
+
+
+def test_of_two_that_write_one_folder_the_manifest_shows_its_own_pictures(tmp_path, monkeypatch):
+    out, inner = tmp_path / "out", mien.data.prepare._manifest
+
+    def run(seed):
+        return prepare(DrawnSource(count=4, seed=seed, size=32), ".", out, show=False)
+
+    def overtaken(*arguments):  # its pictures are written, when one that began at the same time ends
+        monkeypatch.setattr("mien.data.prepare._manifest", inner)
+        with monkeypatch.context() as same:
+            same.setattr("mien.data.prepare._free_name", lambda _: "pictures.zip")
+            run(2)
+        return inner(*arguments)
+
+    monkeypatch.setattr("mien.data.prepare._manifest", overtaken)
+    with pytest.raises(MienError, match="another mien prepare has written there"):
+        run(1)
+    manifest = Manifest.open(out)
+    for path, archive, known in zip(*map(manifest.strings, ("path", "archive", "sha256")), strict=True):
+        assert hashlib.sha256(manifest.pictures().read(path, archive)).digest() == known
 
 
 def test_pictures_that_an_earlier_run_wrote_may_be_the_source(tmp_path):

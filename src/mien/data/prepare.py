@@ -162,6 +162,7 @@ def prepare(
             for face in gathered.faces:
                 face.archive = packed.name
             root = out
+        written = _which(packed)
         try:
             _require_faces(gathered, source, path)
             crop = cut or source.crop
@@ -170,9 +171,11 @@ def prepare(
                 _write(beside, gathered.rejected)
                 if gathered.poor:
                     show_refused(out / REFUSED, gathered.poor, gathered.rejected)
+                if _which(packed) != written:
+                    raise MienError(f"{out}: another mien prepare has written there meanwhile; give one command a time")
                 file = manifest.save(out)
         except BaseException:
-            if packed is not None:
+            if packed is not None and _which(packed) == written:
                 packed.unlink(missing_ok=True)
             raise
     if not gathered.poor:
@@ -361,6 +364,11 @@ def _measured(crop: Crop, sizes: list[tuple[int, int]]) -> Crop:
     """The crop with the side that all pictures share, 0 where they differ or are not square."""
     width, height = sizes[0]
     return replace(crop, size=width if width == height and set(sizes) == {sizes[0]} else 0)
+
+
+def _which(file: Path | None) -> int | None:
+    """What tells a file from another of its name; None where there is none."""
+    return file.stat().st_ino if file is not None and file.exists() else None
 
 
 def _free_name(out: Path) -> str:
