@@ -128,6 +128,13 @@ def test_labels_finds_a_copy_that_is_labelled_otherwise(call: Any, drawn: Path, 
     assert "<script" not in page
 
 
+def test_labels_without_a_doubt_are_said_to_be(call: Any, drawn: Path, tmp_path: Path) -> None:
+    done = call(labels, drawn, "-o", tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert "0 of 240 faces in doubt (score at least 0.5): nothing speaks against any label" in done.stdout
+    assert "Nothing speaks against any label." in (tmp_path / "labels.html").read_text()
+
+
 def test_labels_are_not_judged_by_what_a_start_learnt_from(call: Any, drawn: Path, tmp_path: Path) -> None:
     manifest = Manifest.open(drawn)
     split = manifest.strings("split").astype(object)

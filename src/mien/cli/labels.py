@@ -109,11 +109,12 @@ def labels(
     if json:
         print_json(findings | {"suspects": listed})
         return
-    table(
-        ["score", "picture", "evidence"],
-        [[one["score"], one["path"], "; ".join(one["evidence"])] for one in listed[:LISTED]],
-        title=f"{findings['flagged']:,} of {len(manifest):,} faces in doubt (score at least {threshold:g})",
-    )
+    title = f"{findings['flagged']:,} of {len(manifest):,} faces in doubt (score at least {threshold:g})"
+    rows = [[one["score"], one["path"], "; ".join(one["evidence"])] for one in listed[:LISTED]]
+    if rows:
+        table(["score", "picture", "evidence"], rows, title=title)
+    else:
+        print(f"{title}: nothing speaks against any label")
     if unreadable:
         say(f"{len(unreadable):,} pictures could not be read, and are compared with none; labels.json lists them")
     if not views.names:

@@ -32,7 +32,10 @@ def labels_page(findings: Mapping[str, Any], pictures: Sequence[Picture], facts:
     page.heading("What was looked at")
     page.facts(facts)
     page.heading("The labels most in doubt")
-    page.images(pictures)
+    if pictures:
+        page.images(pictures)
+    else:
+        page.text("Nothing speaks against any label.")
     page.heading("How to read this page")
     page.facts(DEFINITIONS)
     return page.html()
