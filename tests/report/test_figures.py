@@ -60,8 +60,15 @@ def test_dataset_analysis_with_missing_labels_and_intervals():
     text = draw(figures.dataset_analysis(low, high, ["Male", None, "Female", None], [-1, -1, -1, -1]))
     assert "1 without age" in text
     assert "2 intervals, spread" in text
+    assert "median 20" in text
     assert "2 without gender" in text
     assert "no face carries a race" in text
+
+
+def test_the_median_of_ages_is_the_one_that_the_page_tells():
+    age = np.array([40.2, 42.7, 43.1, 90.0])
+    assert f"{np.median(age):.0f}" == "43"  # 42 by its whole years
+    assert "median 43" in draw(figures.dataset_analysis(age, age, [-1] * 4, [-1] * 4))
 
 
 @pytest.mark.parametrize("n", [0, 1, 3])

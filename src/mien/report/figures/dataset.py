@@ -141,8 +141,8 @@ def _ages(axes: Axes, years: np.ndarray, low: np.ndarray, high: np.ndarray) -> N
         return nothing(axes, "Age", "no face carries an age")
     panel(axes, "Age", "age (years)", "faces", grid="y")
     axes.bar(np.arange(len(years)), years, width=1.0, color=BLUE, alpha=0.75, linewidth=0)
-    median = int(np.searchsorted(np.cumsum(years), years.sum() / 2))
-    rule(axes, median, f"median {median}")
+    median = float(np.nanmedian((low + high) / 2))  # as the page and the command tell it
+    rule(axes, median, f"median {median:.0f}")
     axes.set_ylim(0, years.max() * 1.3)
     last = int(np.flatnonzero(years).max())
     axes.set_xlim(-1, max(last + 2, 20))
