@@ -11,8 +11,9 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from mien.cli.compare import compare
+from mien.cli.compare import _open, compare
 from mien.cli.console import one_line_errors
+from mien.errors import MienError
 from mien.evaluation.predictions import FACTS, Predictions
 
 
@@ -56,4 +57,21 @@ def test_a_model_that_has_met_the_faces_is_compared_with_a_caution(judged: tuple
 def test_splits_that_were_judged_are_named(judged: tuple[Path, Path]) -> None:
     result = call(*judged, "--split", "test")
     assert result.exit_code == 2
-    assert "what was judged there is val: name one with --split" in result.stderr
+    assert "has those of val: name one with --split" in result.stderr
+
+
+def test_what_is_missing_is_told_by_what_is_there(tmp_path: Path) -> None:
+    with pytest.raises(
+        MienError, match=r"none: no such folder; compare takes folders with a predictions\.val\.parquet"
+    ):
+        _open(tmp_path / "none", "val")
+    # Faces, whose evaluation lies a folder deeper: no model that `mien evaluate --model` could take.
+    (tmp_path / "faces/evaluation").mkdir(parents=True)
+    with pytest.raises(MienError, match=r"faces: no predictions in it; .* or FACES/evaluation after"):
+        _open(tmp_path / "faces", "val")
+    (tmp_path / "faces/evaluation/predictions.all.parquet").touch()
+    with pytest.raises(MienError, match=r"evaluation has those of all: name one with --split"):
+        _open(tmp_path / "faces/evaluation", "val")
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    with pytest.raises(MienError, match=r"`mien evaluate --model .*run --split val` makes it"):
+        _open(tmp_path / "run", "val")

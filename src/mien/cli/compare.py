@@ -51,15 +51,15 @@ def _open(run: Path, split: str) -> Predictions:
 
     path = run if run.suffix == ".parquet" else run / f"predictions.{split}.parquet"
     if not path.is_file():
-        if not run.is_dir():
-            raise MienError(
-                f"{run}: no such folder; compare takes folders with a predictions.{split}.parquet, such as a run, or "
-                "FACES/evaluation after `mien evaluate FACES --model NAME`"
-            )
-        there = sorted(one.stem.removeprefix("predictions.") for one in run.glob("predictions.*.parquet"))
-        if there:
-            raise MienError(f"{path}: no such file; what was judged there is {', '.join(there)}: name one with --split")
-        raise MienError(f"{path}: no such file; `mien evaluate --model {run} --split {split}` makes it")
+        others = sorted(one.name.split(".")[1] for one in run.glob("predictions.*.parquet"))
+        if others:
+            raise MienError(f"{path}: no such file; {run} has those of {', '.join(others)}: name one with --split")
+        if (run / "checkpoints").is_dir():
+            raise MienError(f"{path}: no such file; `mien evaluate --model {run} --split {split}` makes it")
+        raise MienError(
+            f"{run}: {'no predictions in it' if run.is_dir() else 'no such folder'}; compare takes folders with a "
+            f"predictions.{split}.parquet, such as a run, or FACES/evaluation after `mien evaluate FACES --model NAME`"
+        )
     return Predictions.open(path)
 
 
