@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from mien.data.manifest import Manifest
@@ -22,7 +23,7 @@ from mien.files import alone
 from mien.models.checkpoint import load_estimator, read_pointer
 from mien.models.met import Met
 from mien.training.recipe import Recipe, load_recipe
-from mien.training.run import LOCK, _groups, train_run
+from mien.training.run import LOCK, _groups, assemble, train_run
 
 #: A network without batch statistics, so that cutting a batch changes nothing but rounding.
 SMALL = [
@@ -189,6 +190,15 @@ def test_choosing_on_judged_faces_is_said(drawn: Path, tmp_path: Path, capsys: p
     assert result is not None
     assert "chosen on these faces" in result["metrics"]["val"]["about"]["caution"]
     assert "caution" not in result["metrics"]["test"]["about"]
+
+
+def test_landmarks_that_are_nowhere_are_said(drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = Manifest.open(drawn)
+    Manifest(manifest.table.drop_columns(["landmarks"]), drawn, manifest.crop).save(tmp_path)
+    for faces, said in ((tmp_path, True), (drawn, False)):
+        assemble(recipe(faces, "model.landmarks=true"), Manifest.open(faces), Accelerator())
+        told = "model.landmarks: no face of the split 'train' has landmarks" in capsys.readouterr().err
+        assert told is said
 
 
 def test_a_folder_with_another_run_is_left_alone(unjudged: Path, tmp_path: Path) -> None:

@@ -171,6 +171,10 @@ def assemble(
     judge = FaceLoader(select, encode(estimator, select), estimator.input_size, 128, workers=min(workers, 1))
     objective = EstimatorObjective(estimator, judge, recipe.objective, recipe.model.freeze_backbone, shares)
     told = [objective.instead] if objective.instead else []
+    if recipe.model.landmarks and not training.has("landmarks"):
+        told.append(
+            f"model.landmarks: no face of the split {recipe.data.train!r} has landmarks; the network learns without any"
+        )
     for key, split in estimator.settings["splits"].items():
         if split in ("all", *JUDGED):
             told.append(
