@@ -160,7 +160,12 @@ def _fault(error: dict[str, Any]) -> str:
         parent, _, word = place.rpartition(".")
         known = _keys_at(parent)
         return f"unknown setting {place}{nearest(word, known)}" + (f" (known: {', '.join(known)})" if known else "")
-    return f"{place} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    told = error["msg"].removeprefix("Value error, ")
+    told = f"{told[0].lower()}{told[1:]}"
+    if error["type"] == "value_error" and isinstance(error["input"], dict):
+        # Of several settings together, which the message names: the whole table would drown it.
+        return f"{place}: {told}" if place else told
+    return f"{place} = {error['input']!r}: {told}"
 
 
 def _keys_at(place: str) -> list[str]:
