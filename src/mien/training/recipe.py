@@ -84,6 +84,9 @@ class Recipe(BaseModel):
         named = [name for name in ("landmarker", "beta_vae", "age_transformer") if getattr(self, name)]
         if len(named) > 1:
             raise ValueError(f"{' and '.join(named)} are {len(named)} networks; a run trains one of them")
+        if (self.captions or self.language) and not self.age_transformer:
+            told = " and ".join(name for name in ("captions", "language") if getattr(self, name))
+            raise ValueError(f"{told} would not be looked at: no network but an age_transformer reads text")
         return self
 
 
