@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mien.data.drawing.face import draw
 from mien.data.sources.drawn import sample
 from mien.data.transforms import AugmentSettings, augment
+from mien.errors import MienError
 from mien.faces import FaceBatch
 from mien.models.landmarker import Landmarker, LandmarkerSettings
 from mien.objectives.landmarker import LEAST, SOFT, LandmarkerObjective, cut_frame
@@ -53,6 +54,13 @@ def batch(*landmarks: np.ndarray) -> FaceBatch:
 def objective(faces: FaceBatch, off: float = 3.0, spread: float = 2.0) -> LandmarkerObjective:
     said = torch.from_numpy(face().astype(np.float32)) + torch.tensor([off, 0.0])
     return LandmarkerObjective(Constant(said, spread), Select(faces))  # type: ignore[arg-type]
+
+
+def test_one_face_is_no_batch() -> None:
+    made = LandmarkerObjective(Landmarker(LandmarkerSettings()), Select(batch(face())))  # type: ignore[arg-type]
+    with pytest.raises(MienError, match=r"a batch of one face .*; give training\.batch two faces or more"):
+        made.losses("landmarker", batch(face()), 0)
+    assert made.losses("landmarker", batch(face(), face()), 0)
 
 
 def test_losses_are_those_of_the_formulas_and_unknown_faces_do_not_count() -> None:

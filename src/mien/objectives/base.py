@@ -107,6 +107,24 @@ def say(text: str) -> None:
 
 
 @contextmanager
+def normalising(faces: int) -> Iterator[None]:
+    """Where a network that may normalise by the statistics of its batch learns from so many faces.
+
+    Raises:
+        MienError: it does, and one face has none.
+    """
+    try:
+        yield
+    except ValueError as error:  # torch's
+        if faces > 1:
+            raise
+        raise MienError(
+            "a batch of one face has no statistics for the network to normalise by; give training.batch two faces or "
+            f"more for each process and micro-batch, or take a network that does not normalise by them ({error})"
+        ) from None
+
+
+@contextmanager
 def averaged(network: nn.Module, weights: Mapping[str, Tensor] | None) -> Iterator[None]:
     """Inside the block `network` has the given weights; afterwards its own again. None changes nothing."""
     if weights is None:

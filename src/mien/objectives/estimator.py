@@ -18,7 +18,7 @@ from mien.metrics.age import cumulative_scores
 from mien.metrics.agreement import confusion
 from mien.models.checkpoint import save_estimator
 from mien.models.estimator import Estimator
-from mien.objectives.base import Objective, Reduce, Terms, averaged
+from mien.objectives.base import Objective, Reduce, Terms, averaged, normalising
 from mien.objectives.hardening import hardened
 from mien.tasks.categorical import CategoricalTask
 
@@ -124,15 +124,8 @@ class EstimatorObjective(Objective):
         if self._frozen:
             # Frozen means the statistics of its normalisation too.
             self.estimator.backbone.eval()
-        try:
+        with normalising(len(batch)):
             outputs = self.estimator(images, batch.landmarks)
-        except ValueError as error:  # of two faces or more torch takes the statistics
-            if len(batch) > 1:
-                raise
-            raise MienError(
-                "a batch of one face has no statistics for the network to normalise by; give training.batch two faces "
-                f"or more for each process and micro-batch, or take another model.backbone ({error})"
-            ) from None
         weights = self._face_weights(batch)
         terms: Terms = {}
         for name in self.estimator.tasks:

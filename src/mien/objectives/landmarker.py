@@ -14,7 +14,7 @@ from mien.faces import FaceBatch
 from mien.metrics.landmarks import eye_centre_distance, normalised_errors
 from mien.models.checkpoint import save_landmarker
 from mien.models.landmarker import Landmarker, eye_distance
-from mien.objectives.base import Objective, Terms, averaged
+from mien.objectives.base import Objective, Terms, averaged, normalising
 
 if TYPE_CHECKING:
     from mien.data.loading import FaceLoader
@@ -63,7 +63,8 @@ class LandmarkerObjective(Objective):
         if not bool(known.any()) or batch.landmarks is None:
             return {}
         images = cut_frame(batch.images, self.landmarker.settings.frame)
-        points, spread = (output[known] for output in self.landmarker(images))
+        with normalising(len(batch)):
+            points, spread = (output[known] for output in self.landmarker(images))
         true = batch.landmarks[known]
         scale = eye_distance(true).clamp_min(LEAST * images.shape[-1])[:, None]
         squared = ((points - true) / scale[..., None]).square().sum(dim=2)
