@@ -47,6 +47,21 @@ def test_the_null_of_mig_is_what_unrelated_factors_give() -> None:
     assert low * 0.3 <= mig(RANDOM, FACTORS)["a"]["gap"] <= high * 3
 
 
+def test_the_null_knows_that_pictures_of_one_person_are_alike() -> None:
+    generator = np.random.default_rng(0)
+    above = {"faces": 0, "persons": 0}
+    for _ in range(40):
+        person = np.repeat(np.arange(40), 12)
+        codes = generator.normal(size=(40, 6))[person] + 0.3 * generator.normal(size=(480, 6))
+        factor = generator.integers(0, 2, 40)[person]  # nothing to do with the codes
+        gap = mig(codes, {"f": factor})["f"]["gap"]
+        for name, groups in (("faces", None), ("persons", person)):
+            above[name] += gap > mig_null(codes, factor, 30, groups=groups)[1]
+    assert above["persons"] <= 6 < above["faces"]
+    # Of persons shown once it is a permutation of the faces.
+    assert mig_null(codes, factor, 30) == mig_null(codes, factor, 30, groups=np.arange(480))
+
+
 def test_unknown_labels_are_left_out_and_one_class_has_no_gap() -> None:
     partly = np.where(np.arange(N) % 3 == 0, -1, A)
     known = partly >= 0

@@ -67,15 +67,31 @@ def mig(codes: np.ndarray, factors: Mapping[str, np.ndarray], bins: int = BINS) 
 
 
 def mig_null(
-    codes: np.ndarray, factor: np.ndarray, repeats: int = 100, seed: int = 0, bins: int = BINS
+    codes: np.ndarray,
+    factor: np.ndarray,
+    repeats: int = 100,
+    seed: int = 0,
+    bins: int = BINS,
+    groups: np.ndarray | None = None,
 ) -> tuple[float, float]:
     """What the gap would be of a factor that has nothing to do with the codes: the 2.5th and 97.5th percentile over
-    `repeats` permutations of its values among the faces."""
+    `repeats` permutations of its values among the faces.
+
+    Faces of one of `groups` (N,) get the values of another one's, over and over where that has fewer: pictures of one
+    person have like codes and like factors, so that chance does more than among strangers.
+    """
     generator = np.random.default_rng(seed)
     labels = classes(factor)
-    known = np.flatnonzero(labels >= 0)
-    codes, labels = codes[known], labels[known]
-    gaps = [_mig(codes, generator.permutation(labels), bins)["gap"] for _ in range(repeats)]
+    known = labels >= 0
+    codes, labels, members = codes[known], labels[known], _members(known, groups)
+    order, sizes = np.argsort(members, kind="stable"), np.bincount(members)
+    starts = np.cumsum(sizes) - sizes
+    place = np.empty(len(members), dtype=np.int64)  # of each face in its group
+    place[order] = np.arange(len(members)) - np.repeat(starts, sizes)
+    gaps = []
+    for _ in range(repeats):
+        giver = generator.permutation(len(sizes))[members]
+        gaps.append(_mig(codes, labels[order[starts[giver] + place % sizes[giver]]], bins)["gap"])
     low, high = np.percentile(gaps, [2.5, 97.5])
     return float(low), float(high)
 

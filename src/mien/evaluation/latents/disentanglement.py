@@ -33,7 +33,8 @@ def separation(
 
     Returns `{"factors": {name: {"mig": {"value", "low", "high", "null"}, "sap": ..., "completeness": ...,
     "informativeness": ..., "best", "n"}}, "disentanglement": {...}}`: value is the mean over seeds, low and high the
-    least and largest, null the interval of MIG for a factor that has nothing to do with the code.
+    least and largest, null the interval of MIG for a factor that has nothing to do with the code, whole
+    groups having like values.
     """
     names, members = np.unique(groups, return_inverse=True)
     drawn: dict[str, dict[str, list[float]]] = {name: {} for name in factors}
@@ -61,7 +62,7 @@ def separation(
         known = ~np.isnan(values) if values.dtype.kind == "f" else values >= 0
         count = int(known.sum())
         result[name] = {key: _spread(found, count) for key, found in drawn[name].items()}
-        result[name]["mig"]["null"] = list(mig_null(codes, values, PERMUTATIONS))
+        result[name]["mig"]["null"] = list(mig_null(codes, values, PERMUTATIONS, groups=groups))
         result[name] |= {"best": whole[name]["best"], "n": count}
     return {"factors": result, "disentanglement": _spread(overall, len(codes))}
 
