@@ -176,3 +176,11 @@ def test_labels_writes_folds_alone(call: Any, drawn: Path, tmp_path: Path) -> No
     assert done.exit_code == 0, done.stderr
     held = [Manifest.open(tmp_path / f"fold{number}").strings("split") == "val" for number in range(3)]
     assert (np.sum(held, axis=0) == 1).all()
+
+
+def test_labels_of_too_few_faces_say_so(call: Any, drawn: Path, tmp_path: Path) -> None:
+    few = Manifest.open(drawn).take(np.arange(20))
+    few.save(tmp_path / "few")
+    done = call(labels, tmp_path / "few", "-m", "face-mobile", "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert "fewer than 50 labelled faces that a model judges" in " ".join(done.stderr.split())

@@ -133,6 +133,19 @@ def test_a_changed_job_says_what_changed(tmp_path: Path) -> None:
         make(tmp_path)
 
 
+def test_a_job_that_failed_at_once_may_be_asked_for_otherwise(tmp_path: Path) -> None:
+    def fail(items: Sequence[int], first: int) -> Iterator[list[dict[str, Any]]]:
+        raise MienError("the weights are no weights")
+        yield
+
+    with pytest.raises(MienError, match="no weights"):
+        make(tmp_path).run(range(50), fail, SCHEMA, show=False)
+    assert (tmp_path / Job.RECORD).exists()
+    make(tmp_path, batch=16).run(range(50), rows_of, SCHEMA, show=False)
+    with pytest.raises(MienError, match="batch was 16, is 8"):
+        make(tmp_path)
+
+
 def test_a_job_of_nothing_ends_at_once(tmp_path: Path) -> None:
     job = make(tmp_path, total=0)
     job.run([], rows_of, SCHEMA, show=False)

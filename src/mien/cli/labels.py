@@ -119,6 +119,8 @@ def labels(
         say(f"{len(unreadable):,} pictures could not be read, and are compared with none; labels.json lists them")
     if not views.names:
         say("no model was named: ages are compared among copies only")
+    elif not findings["judged"] and 0 < int((views.ages == views.ages).any(axis=0).sum()) < audit.LEAST:
+        say(f"fewer than {audit.LEAST} labelled faces that a model judges: too few to tell which labels are wrong")
     elif findings["judged"] < len(manifest):
         say(f"models that did not learn from it judge {findings['judged']:,} of {len(manifest):,} faces; see --folds")
     say(f"page: {folder / 'labels.html'}; corrections: {folder / 'corrections.csv'}")

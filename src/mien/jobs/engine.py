@@ -91,7 +91,8 @@ class Job:
             raise MienError(f"{path} is damaged; remove {self.folder} or choose another folder") from None
         here = _flat(self.record)
         changed = [key for key in {**there, **here} if there.get(key) != here.get(key)]
-        if changed:
+        # One that failed before its first shard, on what the user has since mended, has nothing to lose.
+        if changed and {file.name for file in self.folder.iterdir()} - {self.RECORD, self.LOCK}:
             news = "; ".join(f"{key} was {there.get(key)}, is {here.get(key)}" for key in changed)
             raise OtherJobError(
                 f"{self.folder} holds another job: {news}; choose another folder (-o), or remove this one to begin anew"
