@@ -202,7 +202,7 @@ def _for_whom(page: Page, age: Mapping[str, Any], figures: dict[str, Figure]) ->
         _figure(page, figures, "training_count")
     if tags:
         page.heading("Age: when it is wrong")
-        page.text("Faces by what is hard about their picture; a face may have several tags.")
+        page.text("Faces, of many a random sample, by what is hard about their picture; one may have several tags.")
         _group_table(page, tags, AGE_COLUMNS)
 
 

@@ -147,7 +147,7 @@ def _feelings(page: Page, findings: Findings) -> None:
     if feelings:
         keys = ("mean", "deviation", "lowest", "highest")
         rows = [
-            (name, one["count"], one["missing"], *(f"{one[key]:.2f}" for key in keys), one["zero"])
+            (name, one["count"], one["missing"], *(years(one[key]) for key in keys), one["zero"])
             for name, one in feelings.items()
         ]
         page.table(("", "faces with it", "without", *keys, "exactly 0"), rows)
