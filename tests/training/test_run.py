@@ -212,6 +212,23 @@ def test_a_folder_with_another_run_is_left_alone(unjudged: Path, tmp_path: Path)
     assert (run / "config_used.json").read_bytes() == before
 
 
+def test_a_run_that_was_refused_at_its_first_step_may_be_mended(
+    unjudged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise MienError("the loss is no number; lower optim.lr")
+
+    with monkeypatch.context() as once:
+        once.setattr("mien.training.run.train", broken)
+        with pytest.raises(MienError, match="no number"):
+            train_run(recipe(unjudged, "training.epochs=1", "optim.lr=9"), tmp_path / "run", show=False)
+    assert load_recipe(tmp_path / "run" / "config_used.json").optim.lr == 9
+    train_run(recipe(unjudged, "training.epochs=1"), tmp_path / "run", show=False)
+    assert load_recipe(tmp_path / "run" / "config_used.json").optim.lr != 9
+    with pytest.raises(MienError, match="holds a run already"):
+        train_run(recipe(unjudged, "training.epochs=1"), tmp_path / "run", show=False)
+
+
 def test_a_run_older_than_a_setting_is_resumed_at_its_default(unjudged: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train_run(recipe(unjudged, "training.epochs=1"), run, show=False)

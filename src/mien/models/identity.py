@@ -19,7 +19,7 @@ def load_identity(weights: str | Path) -> Backbone:
         MienError: there is no such file, or it holds another network.
     """
     if not Path(weights).is_file():
-        raise MienError(f"{weights}: no such file; identity is judged by weights of MobileFaceNet, `mien models` has more")
+        raise MienError(f"{weights}: no such file; name one with weights of MobileFaceNet (`mien models`)")
     state = read_weights(Path(weights))
     if LAST not in state:
         raise MienError(f"{weights}: no {LAST} in it; expected MobileFaceNet with its embedding")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
 
 
 class AgeTransformerObjectiveSettings(BaseModel):
@@ -65,10 +65,10 @@ class AgeTransformerObjectiveSettings(BaseModel):
     )
     withhold: float = Field(default=0.5, ge=0, le=1, description="share of faces whose age the network is not told")
     text_withhold: float = Field(default=0.5, ge=0, le=1, description="share of faces whose caption it is not told")
-    years: tuple[float, float] = Field(
+    years: tuple[NonNegativeFloat, NonNegativeFloat] = Field(
         default=(20.0, 120.0), description="curriculum: how far from its own a face is aged, at first and in the end"
     )
-    spread: tuple[float, float] = Field(
+    spread: tuple[NonNegativeFloat, NonNegativeFloat] = Field(
         default=(3.0, 8.0), description="curriculum: the most uncertain labels, in years, at first and in the end"
     )
     over: float = Field(default=0.4, ge=0, le=1, description="share of the training in which the curriculum is done")

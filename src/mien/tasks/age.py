@@ -157,8 +157,7 @@ class AgeTask(Task):
 
         - `ordinal`: the method's own (`tasks/ordinal.py`): for threshold methods the mean over thresholds.
         - `regression`: distance to the label in decades; zero inside an interval (a hinge).
-        - `consistency`: smooth L1 in decades between the mean of the distribution and the regression. It
-        pulls
+        - `consistency`: smooth L1 in decades between the mean of the distribution and the regression. It pulls
           both; over labelled faces only, though it needs no label, lest a face without one change anything.
         """
         rows = self.labelled(labels).nonzero().squeeze(1)

@@ -80,7 +80,8 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
             folder.mkdir(parents=True, exist_ok=True)
             if not held.enter_context(alone(folder / LOCK)):
                 raise MienError(f"{folder}: another process trains this run; wait for it, or take another folder")
-            if not (folder / CONFIG).is_file():  # a recipe that cannot be built leaves the folder free
+            _may_claim(folder, recipe, manifest, resume)  # again: another may have come between
+            if not resume or not (folder / CONFIG).is_file():  # a recipe that cannot be built leaves the folder free
                 claim(folder, recipe, manifest)
         return _train(recipe, manifest, folder, network, objective, loader, accelerator, conclude, resume, show)
 
@@ -259,6 +260,8 @@ def _fast_bf16() -> bool:
 def _may_claim(folder: Path, recipe: Recipe, manifest: Manifest, resume: bool) -> None:
     """Check that the folder is free to become a run of this recipe, or is one that may be resumed."""
     if (folder / CONFIG).is_file():
+        if not resume and not _has_begun(folder):
+            return  # it was refused at its first step, and the recipe has been mended since
         if not resume:
             raise MienError(f"{folder} holds a run already; go on with --resume, or name another folder with -o")
         changed = changed_settings(folder, recipe, manifest)
@@ -272,6 +275,11 @@ def _may_claim(folder: Path, recipe: Recipe, manifest: Manifest, resume: bool) -
         raise MienError(
             f"{folder}: nothing to resume, it holds no {CONFIG}; leave --resume out, or name the right folder"
         )
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a run has anything to go on from, or to show."""
+    return any((folder / name).exists() for name in ("checkpoints/last", "checkpoints/best", "history.json"))
 
 
 def _say(text: str) -> None:
