@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import pickle
 import struct
+import tarfile
+import zipfile
 import zlib
 from contextlib import suppress
 
@@ -247,3 +250,14 @@ def test_endings():
 def test_a_heic_photo_is_told_to_be_one_whatever_its_name() -> None:
     with pytest.raises(PictureError, match="a kind of picture that mien does not read; convert it to JPEG or PNG"):
         decode(b"\x00\x00\x00\x18ftypheic" + bytes(40))
+
+
+def test_an_archive_is_told_to_be_one() -> None:
+    zipped, tarred = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("a.jpg", b"a picture")
+    with tarfile.open(fileobj=tarred, mode="w") as tape:
+        tape.addfile(tarfile.TarInfo("a.jpg"))
+    for data in (zipped.getvalue(), tarred.getvalue(), gzip.compress(tarred.getvalue())):
+        with pytest.raises(PictureError, match="an archive, no picture; unpack it, or give it to mien prepare"):
+            decode(data)

@@ -27,6 +27,8 @@ OTHER_ENDINGS = (".heic", ".heif", ".jxl", ".jp2", ".j2k", ".psd", ".dng", ".cr2
 OTHER = "a kind of picture that mien does not read; convert it to JPEG or PNG"
 #: Pillow has another program (Ghostscript) run what stands in these, whatever the file is called.
 PROGRAMS = ("EPS",)
+#: What a zip and a gzipped file begin with.
+ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b")
 #: Neither a face nor a mistake: nothing can be seen below this side.
 MIN_SIDE = 8
 MAX_PIXELS = 100_000_000
@@ -133,6 +135,8 @@ def decode(data: bytes, side: int | None = None) -> np.ndarray:
     except UnidentifiedImageError:
         if data[4:8] == b"ftyp":  # HEIC, as telephones make it, whatever the file is called
             raise PictureError(OTHER) from None
+        if data.startswith(ARCHIVES) or data[257:262] == b"ustar":
+            raise PictureError("an archive, no picture; unpack it, or give it to mien prepare") from None
         raise PictureError(f"no picture: it begins with {data[:8]!r}") from None
     except Image.DecompressionBombError:
         raise PictureError(f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
