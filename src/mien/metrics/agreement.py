@@ -9,10 +9,11 @@ from mien.metrics.weighted import mean_of_known, ratio
 
 def confusion(true: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray | None = None) -> np.ndarray:
     """(..., K, K) counts of faces; `true` and `predicted` are (N,) codes in 0 .. classes - 1."""
+    cell = true * classes + predicted
     if weights is None:
-        weights = np.ones(len(true))
-    cell = (true * classes + predicted)[:, None] == np.arange(classes * classes)[None, :]
-    return (weights @ cell.astype(np.float64)).reshape(*weights.shape[:-1], classes, classes)
+        return np.bincount(cell, minlength=classes * classes).reshape(classes, classes).astype(np.float64)
+    one_of = cell[:, None] == np.arange(classes * classes)[None, :]
+    return (weights @ one_of.astype(np.float64)).reshape(*weights.shape[:-1], classes, classes)
 
 
 def accuracy(confusion: np.ndarray) -> np.ndarray:

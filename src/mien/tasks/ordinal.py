@@ -155,10 +155,6 @@ class Corn(AgeMethod):
         with torch.no_grad():  # start from an even distribution over the bins
             self.linear.bias.copy_(torch.arange(self.outputs, 0, -1.0).log())
 
-    def older(self, logits: Tensor) -> Tensor:
-        """Probability of being older than each threshold, (B, thresholds), never rising along a row."""
-        return F.logsigmoid(precise(logits)).cumsum(1).exp()
-
     def log_pmf(self, logits: Tensor) -> Tensor:
         logits = precise(logits)
         reached = F.pad(F.logsigmoid(logits).cumsum(1), (1, 0))
