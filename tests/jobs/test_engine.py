@@ -125,6 +125,10 @@ def test_a_changed_job_says_what_changed(tmp_path: Path) -> None:
         make(tmp_path, total=60)
     with pytest.raises(MienError, match=r"parameters.added was None, is 1"):
         make(tmp_path, added=1)
+    hashed = [Job(tmp_path / "hashed", "test", {"model": {"sha256": one * 64}}, 50) for one in "ab"]
+    hashed[0].run(range(50), rows_of, SCHEMA, show=False)
+    with pytest.raises(MienError, match="holds another job: model: not the same; choose"):
+        Job(hashed[1].folder, "test", {"model": {"sha256": "b" * 64}}, 50)
     (tmp_path / Job.RECORD).write_text("{broken")
     with pytest.raises(MienError, match="is damaged"):
         make(tmp_path)

@@ -129,7 +129,7 @@ def render(
         low, high = renderer.ages
         guessed = ", ".join(f"{age:g}" for age in beyond)
         say(f"{renderer.name} has seen ages {low:g} to {high:g}; what it shows at {guessed} is a guess")
-    say(f"written: {output} ({found.faces:,} faces)")
+    say(f"written: {output} ({found.faces:,} face{'' if found.faces == 1 else 's'})")
     found.report()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -93,7 +94,7 @@ class Job:
         changed = [key for key in {**there, **here} if there.get(key) != here.get(key)]
         # One that failed before its first shard, on what the user has since mended, has nothing to lose.
         if changed and {file.name for file in self.folder.iterdir()} - {self.RECORD, self.LOCK}:
-            news = "; ".join(f"{key} was {there.get(key)}, is {here.get(key)}" for key in changed)
+            news = "; ".join(_changed(key, there.get(key), here.get(key)) for key in changed)
             raise OtherJobError(
                 f"{self.folder} holds another job: {news}; choose another folder (-o), or remove this one to begin anew"
             )
@@ -315,6 +316,12 @@ def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def _changed(key: str, was: Any, now: Any) -> str:
+    """In words; of what is known by its hash alone there is nothing to see but that it is other."""
+    hashed = all(isinstance(one, str) and re.fullmatch("[0-9a-f]{64}", one) for one in (was, now))
+    return f"{key.removesuffix('.sha256')}: not the same" if hashed else f"{key} was {was}, is {now}"
 
 
 def spare_manifest(folder: Path, mark: str) -> None:

@@ -69,7 +69,8 @@ class Item:
         try:
             return read_file(Path(self.path))
         except OSError as error:
-            raise PictureError((error.strerror or str(error)).lower()) from None
+            told = "mien fetches nothing; save it, and name the file" if "://" in self.path else error.strerror
+            raise PictureError((told or str(error)).lower()) from None
         except ValueError as error:  # a zero byte in the path
             raise PictureError(f"{error}; expected one path a line" if "\0" in self.path else str(error)) from None
 
