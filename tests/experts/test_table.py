@@ -56,7 +56,8 @@ def test_folders_of_the_hub(tmp_path: Path) -> None:
     [
         ("[1, 2]", "expected a table with the key experts"),
         ("experts: []", "at least 1"),
-        ("experts: [{kind: oracle}]", "oracle"),
+        ("experts: [{kind: oura}]", r"unknown kind 'oura' in experts\.0; did you mean 'ours'"),
+        ("experts: [{model: a}]", r"experts\.0: no kind; say what"),
         ("experts: [{kind: ours, model: a, colour: red}]", "unknown setting experts.0.ours.colour"),
         ("experts: [{kind: ours, model: a}, {kind: ours, model: b/a}]", "two experts are called 'a'"),
         ("experts: [{kind: ours, model: a, name: 'a b'}]", "pattern"),

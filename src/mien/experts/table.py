@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mien.errors import MienError
+from mien.errors import MienError, unknown
 from mien.experts.base import Expert
 from mien.experts.methods import METHODS
 from mien.experts.pixels import PIXELS, Pixels
@@ -247,4 +247,9 @@ def _fault(error: dict[str, Any]) -> str:
     place = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"unknown setting {place}"
+    if error["type"] == "union_tag_invalid":
+        kinds = [one.strip(" '") for one in error["ctx"]["expected_tags"].split(",")]
+        return str(unknown("kind", error["ctx"]["tag"], kinds, place))
+    if error["type"] == "union_tag_not_found":
+        return f"{place}: no kind; say what expert it is, such as kind: ours"
     return f"{place}: {error['msg'][0].lower()}{error['msg'][1:]}"
