@@ -67,6 +67,7 @@ def test_degenerate() -> None:
     nobody, everybody = np.zeros(3, bool), np.ones(3, bool)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)  # of what other tests left open, collected by chance now
         for positive in (nobody, everybody):
             assert np.isnan(ranking.auroc(positive, score))
         assert np.isnan(ranking.average_precision(nobody, score))

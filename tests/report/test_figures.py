@@ -27,6 +27,7 @@ NOTHING = np.empty(0)
 def _no_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)  # of what other tests left open, collected by chance now
         yield
 
 

@@ -53,7 +53,10 @@ def _open(run: Path, split: str) -> Predictions:
     if not path.is_file():
         others = sorted(one.name.split(".")[1] for one in run.glob("predictions.*.parquet"))
         if others:
-            raise MienError(f"{path}: no such file; {run} has those of {', '.join(others)}: name one with --split")
+            raise MienError(
+                f"{path}: no such file; {run} has those of {', '.join(others)}: name one with --split, or judge these "
+                f"faces too, such as by `mien evaluate --model {run} --split {split}` where it is a run"
+            )
         if (run / "checkpoints").is_dir():
             raise MienError(f"{path}: no such file; `mien evaluate --model {run} --split {split}` makes it")
         raise MienError(
