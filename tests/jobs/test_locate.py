@@ -150,7 +150,7 @@ def test_a_table_has_points_only_where_they_were_asked_for(model: Model, tmp_pat
     with pytest.raises(MienError, match=r"parameters\.landmarks was True, is False"):
         plainly.job(tmp_path / "job", items, show=False)
     other = model.asking(items, detector=Boxes(BOX), landmarks=True, landmarker=Locator(Same(), passes=1))
-    with pytest.raises(MienError, match=r"parameters\.landmarker was"):
+    with pytest.raises(MienError, match=r"parameters\.landmarker: not the same"):
         other.job(tmp_path / "job", items, show=False)
 
 
