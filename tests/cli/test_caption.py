@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from mien.cli.caption import caption
+from mien.errors import MienError
 from mien.models import learnt_language
 from mien.models.language import HashedLanguage
 
@@ -28,3 +29,11 @@ def test_the_language_is_on_the_device_too(drawn: Path, tmp_path: Path, monkeypa
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert asked == [("clip", None, "cpu")]
     assert (tmp_path / "captions.safetensors").is_file()
+
+
+def test_a_language_that_is_not_there_is_refused_before_any_caption(drawn: Path, tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(caption)
+    found = CliRunner().invoke(app, [str(drawn), "-o", str(tmp_path / "words"), "--language", str(tmp_path / "no")])
+    assert isinstance(found.exception, MienError)
+    assert not (tmp_path / "words").exists()

@@ -63,6 +63,7 @@ def test_a_recipe_comes_back_from_its_own_json(tmp_path: Path) -> None:
         (["beta_vae.width=8", "age_transformer.width=8"], r"demo\.yaml: beta_vae and age_transformer are 2 networks; "),
         (["tasks.age.grid.step=7"], r"demo\.yaml: tasks\.age\.grid: the 101 years 0-100 do not make"),
         (["captions=x"], r"demo\.yaml: captions would not be looked at: no network but an age_transformer reads text"),
+        (["optim.warmup_epochs=9", "training.epochs=3"], r"optim\.warmup_epochs 9 is more than training\.epochs 3: "),
         (["optim.betas=[0.9,1]"], r"optim\.betas\.1 = 1: input should be less than 1"),
         (["tasks.gender.class_weights=[-1,1]"], r"class_weights.* = -1: input should be greater than or equal to 0"),
         (["tasks.gender.class_weights=[.nan,1]"], r"class_weights.* = nan: input should be a finite number"),

@@ -59,10 +59,13 @@ def caption(
     from mien.jobs.predict import usable
     from mien.jobs.workers import Engine
     from mien.models.captioners import LONGEST, PROMPT
+    from mien.models.embeddings import save_embeddings
+    from mien.models.learnt_language import build_language
 
     if captioner == LABELS and (asked := [n for n, v in (("prompt", prompt), ("longest", longest)) if v is not None]):
         raise MienError(f"--{asked[0]}: captions of labels have their own words; name a model with --captioner")
     slices, device = Slices(faces), usable(device)
+    words = None if language is None else build_language(language, device=device)  # refused now, not after hours
     folder = output or slices.path.parent / "captions"
     if known is not None and known.resolve().parent == folder.resolve():
         raise MienError(f"--known {known} lies in the folder that is to be written; name another folder with -o")
@@ -79,12 +82,7 @@ def caption(
     job = run(work, folder, engine=Engine(workers=workers, patience=patience))
     if not first_rank():
         return
-    embeddings = None
-    if language is not None:
-        from mien.models.embeddings import save_embeddings
-        from mien.models.learnt_language import build_language
-
-        embeddings = save_embeddings(folder / FILE, build_language(language, device=device))
+    embeddings = None if words is None else save_embeddings(folder / FILE, words)
     failures = [(row["row"], row["error"]) for row in job.rows() if row["error"] is not None]
     if json:
         told = {"faces": len(slices), "captioned": len(slices) - len(failures), "captions": folder / FILE}

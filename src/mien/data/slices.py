@@ -63,10 +63,11 @@ class Slices:
                 groups.append(group)
             first += rows
         key = (*groups, *map(hash, names))
-        if self._cached is None or self._cached[0] != key:
+        cached = self._cached  # read once: another thread may put its own there
+        if cached is None or cached[0] != key:
             table = file.read_row_groups(groups, columns=names) if groups else file.schema_arrow.empty_table()
-            self._cached = key, check(table.replace_schema_metadata(None), self.path.name)
-        return self._manifest(self._cached[1].slice(start - begin, stop - start))
+            self._cached = cached = key, check(table.replace_schema_metadata(None), self.path.name)
+        return self._manifest(cached[1].slice(start - begin, stop - start))
 
     def numbers(self, column: str) -> np.ndarray:
         """As `Manifest.numbers`: a column of all faces, (N,) float32."""

@@ -87,6 +87,11 @@ class Recipe(BaseModel):
         if (self.captions or self.language) and not self.age_transformer:
             told = " and ".join(name for name in ("captions", "language") if getattr(self, name))
             raise ValueError(f"{told} would not be looked at: no network but an age_transformer reads text")
+        if self.optim.warmup_epochs > self.training.epochs:
+            raise ValueError(
+                f"optim.warmup_epochs {self.optim.warmup_epochs:g} is more than training.epochs "
+                f"{self.training.epochs}: the learning rate would never be reached"
+            )
         return self
 
 

@@ -29,6 +29,16 @@ def test_without_labels_every_picture_is_a_face(pack):
     assert all(face.age is None and face.source == "folder" for face in faces.values())
 
 
+def test_hidden_files_are_faces_only_where_labels_name_them(pack, tmp_path):
+    pictures = pack("folder", {"a/one.jpg": b"", "a/.one.jpg": b""})
+    assert sorted(read(pictures)[0]) == ["a/one.jpg"]
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,age\na/.one.jpg,31\n")
+    faces, rejected = read(pictures, labels)
+    assert faces["a/.one.jpg"].age == (31, 31)
+    assert rejected == {"a/one.jpg": "labels.csv does not name it"}
+
+
 def test_csv(pack, tmp_path):
     labels = tmp_path / "labels.csv"
     labels.write_text(

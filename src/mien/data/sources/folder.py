@@ -65,8 +65,8 @@ class FolderSource(Source):
 
     def read(self, tree: Tree, beside: Path) -> Iterator[Face | Rejected]:
         names = pictures_of(tree)
-        if self.labels is None:
-            yield from (Face(path=name) for name in names)
+        if self.labels is None:  # hidden files are passed over, as `mien predict` does
+            yield from (Face(path=name) for name in names if not last_part(name).startswith("."))
             return
         rows = read_table(self.labels)
         _check_columns(rows)
