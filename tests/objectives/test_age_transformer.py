@@ -260,6 +260,12 @@ def test_collapse_is_said_and_stops(capsys: pytest.CaptureFixture[str]) -> None:
     assert slope(np.array([[10.0, 20.0, 30.0], [12.0, 22.0, 32.0]]), np.array([0.0, 20.0, 40.0])) == pytest.approx(0.5)
 
 
+def test_one_face_to_judge_by_is_no_collapse(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = objective(faces(1), adversarial=0.0, own=0.0).validate({})
+    assert math.isnan(figures["spread/share"])
+    assert "constant pictures" not in capsys.readouterr().err
+
+
 def test_it_learns_a_few_faces_and_a_killed_run_ends_where_a_whole_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,7 +120,8 @@ class Ageing:
         mean = torch.stack([total for total, _, _ in self._sums]).sum(dim=0) / count
         square = torch.stack([power for _, power, _ in self._sums]).sum(dim=0) / count
         spread = (square - mean.square()).clamp_min(0).mean(dim=(1, 2, 3)).sqrt().numpy()
-        figures["spread/share"] = float(spread[1:].min() / max(spread[0], 1e-9))
+        # One face differs from nobody: neither do its renders, and nothing has collapsed.
+        figures["spread/share"] = float(spread[1:].min() / spread[0]) if spread[0] > 0 else float("nan")
         age, looks = self.column("age"), self.column("looks")
         known = ~np.isnan(age)
         if known.any():
