@@ -192,17 +192,20 @@ class FaceBatch:
     def __len__(self) -> int:
         return int(self.images.shape[0])
 
-    def to(self, device: torch.device | str, non_blocking: bool = True) -> FaceBatch:
+    def to(self, device: torch.device | str) -> FaceBatch:
         """The batch on `device`."""
+        # A copy to one of Apple's that nobody waits for reads its source when that may be gone, and gets other numbers:
+        # https://github.com/pytorch/pytorch/issues/189690
+        ahead = str(device).startswith("cuda")
 
         def move(tensor: torch.Tensor | None) -> torch.Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
+            return None if tensor is None else tensor.to(device, non_blocking=ahead)
 
         return replace(
             self,
-            images=self.images.to(device, non_blocking=non_blocking),
-            labels={name: value.to(device, non_blocking=non_blocking) for name, value in self.labels.items()},
-            index=self.index.to(device, non_blocking=non_blocking),
+            images=self.images.to(device, non_blocking=ahead),
+            labels={name: value.to(device, non_blocking=ahead) for name, value in self.labels.items()},
+            index=self.index.to(device, non_blocking=ahead),
             landmarks=move(self.landmarks),
             weights=move(self.weights),
         )
