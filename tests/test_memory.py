@@ -60,3 +60,13 @@ def test_the_peak_of_memory_is_seen_where_the_system_tells_it() -> None:
         block = np.ones(8 << 20)  # 64 MiB
         del block
     assert found.mib is None or found.mib == pytest.approx(64, abs=8)
+
+
+def test_on_several_cards_the_one_that_works_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    for name in ("synchronize", "reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda device=None: asked.append(device) or 5 << 20)  # type: ignore[func-returns-value]
+    with peak(torch.device("cuda:1")) as found:
+        pass
+    assert found.mib == 0
+    assert asked == [torch.device("cuda:1")] * 5

@@ -56,12 +56,12 @@ def peak(device: torch.device) -> Iterator[Peak]:
 
     found = Peak()
     if device.type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
         yield found
-        torch.cuda.synchronize()
-        found.mib = (torch.cuda.max_memory_allocated() - before) / 2**20
+        torch.cuda.synchronize(device)
+        found.mib = (torch.cuda.max_memory_allocated(device) - before) / 2**20
         return
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -210,8 +210,8 @@ def estimate(objective: Objective, batches: Batches, training: TrainingSettings,
 
 def _wait_for(device: torch.device) -> None:
     """Until the device has done what it was told to do."""
-    if device.type in ("cuda", "mps"):
-        getattr(torch, device.type).synchronize()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def _rate(optim: OptimSettings, step: int, steps_per_epoch: int, training: TrainingSettings, state: Position) -> float:

@@ -98,8 +98,8 @@ class Live:
         for _ in range(REPEATS):
             started = time.perf_counter()
             self.renderer.render(faces, ages)
-            if image.device.type in ("cuda", "mps"):
-                getattr(torch, image.device.type).synchronize()
+            if image.device.type != "cpu":
+                torch.accelerator.synchronize(image.device)
             times.append(time.perf_counter() - started)
         return {"ms": 1e3 * float(np.median(times)), "mib": memory.mib}
 
