@@ -6,6 +6,7 @@ import importlib
 import math
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,15 @@ def test_drawn_answers_are_read_and_repeat(model: Path, monkeypatch: pytest.Monk
     assert len(said) == 3
     assert len(set(said)) > 1
     assert expert.model.say(pictures(1)[0], "how old?", 3, 6, seed=5) == said
+    with monkeypatch.context() as patched:
+        forked: list[object] = []
+        patched.setattr(torch.random, "fork_rng", lambda devices: forked.append(devices) or nullcontext())  # type: ignore[func-returns-value]
+        for device in ("cpu", "cuda:1"):
+            patched.setattr(expert.model, "device", device)
+            patched.setattr(expert.model, "inputs", lambda images, question: {})
+            patched.setattr(expert.model, "answers", lambda inputs, **options: [])
+            expert.model.say(pictures(1)[0], "how old?", 3, 6, seed=5)
+        assert forked == [[], [torch.device("cuda:1")]]  # nobody else's numbers, and no other card is woken
     answers = {0: ["about 30", "He is 34 years old.", "unknown", "30-34"], 1: ["no", "42", "?", "!"]}
     seeds: list[int] = []
 

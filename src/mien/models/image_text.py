@@ -120,7 +120,9 @@ class ImageText:
     def say(self, image: np.ndarray, question: str, count: int, tokens: int, seed: int) -> list[str]:
         """`count` answers drawn at random, at most `tokens` long; the same for the same seed."""
         inputs = self.inputs([image], question)
-        with torch.random.fork_rng():
+        # Of its own card alone: by default torch starts every one of the machine's.
+        card = torch.device(self.device)
+        with torch.random.fork_rng([card] if card.type == "cuda" else []):
             torch.manual_seed(seed)
             return self.answers(
                 inputs,
