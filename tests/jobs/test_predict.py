@@ -25,7 +25,7 @@ from mien.faces import EXPRESSIONS, Crop, Face
 from mien.jobs.draw import affect_text, draw_faces
 from mien.jobs.engine import Job
 from mien.jobs.inputs import expand
-from mien.jobs.predict import Model, load
+from mien.jobs.predict import Model, load, usable
 from mien.jobs.prediction import NO_FACE, Prediction
 from mien.jobs.workers import Engine
 
@@ -420,3 +420,13 @@ def test_links_and_odd_names_are_read_and_other_kinds_are_listed(model: Model, f
     named = shutil.copy(next(folder.rglob("*.png")), tmp_path / "named.heic")
     assert model.predict(named, crops=True)[0].error is None
     assert any(one.input.endswith("caf\\udce9.png") for one in found)
+
+
+def test_under_torchrun_cuda_is_this_ranks_own_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    with pytest.raises(MienError, match=r"device 'abacus' is not usable here \(.*abacus.*\); take auto or cpu"):
+        usable("abacus")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch, "empty", lambda size, device: None)
+    assert [usable(name) for name in ("auto", "cuda", "cuda:0", "cpu")] == ["cuda:1", "cuda:1", "cuda:0", "cpu"]

@@ -336,17 +336,18 @@ def load(model: str | Path | Sequence[str | Path] | None = None, device: str = "
 
 
 def usable(device: str) -> str:
-    """A device by its name; "auto" is CUDA (under torchrun this rank's own), Apple's MPS, else the processor.
+    """A device by its name; "auto" is CUDA, Apple's MPS, else the processor. Under torchrun "cuda" is this rank's card.
 
     Raises:
         MienError: it cannot be used here.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        if device == "cuda" and "LOCAL_RANK" in os.environ:
-            device = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+    if device == "cuda" and "LOCAL_RANK" in os.environ and (cards := torch.cuda.device_count()):
+        device = f"cuda:{int(os.environ['LOCAL_RANK']) % cards}"
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise MienError(f"device {device!r} is not usable here; take auto or cpu") from None
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition(". ")[0].partition("\n")[0]
+        raise MienError(f"device {device!r} is not usable here ({reason}); take auto or cpu") from None
     return device
