@@ -199,6 +199,22 @@ def test_a_file_larger_than_any_picture_is_listed(model: Model, folder: Path) ->
     assert all(one.error is None for one in told.values())
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes among files here")
+def test_a_pipe_in_a_folder_is_listed_and_not_waited_for(model: Model, folder: Path) -> None:
+    os.mkfifo(folder / "pipe.jpg")
+    for given in (folder, str(folder / "*.*")):
+        told = {Path(one.input).name: one.error for one in model.predict(given, crops=True)}
+        assert "a pipe" in str(told.pop("pipe.jpg"))
+        assert told
+        assert not any(told.values())
+    # Named by itself it is read, as `mien predict <(...)` wants it.
+    there, here = os.pipe()
+    os.write(here, (folder / "1.png").read_bytes())
+    os.close(here)
+    assert model.predict(f"/dev/fd/{there}", crops=True)[0].age == pytest.approx(10, abs=0.5)
+    os.close(there)
+
+
 def test_wide_intervals_make_it_abstain(model: Model) -> None:
     found = model.predict([plain(102), plain(204)], crops=True, max_width=12)
     assert found[0].age == pytest.approx(40)

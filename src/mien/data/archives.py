@@ -130,13 +130,15 @@ def printable(name: str) -> str:
 LARGEST = 1 << 30
 
 
-def read_file(path: Path) -> bytes:
-    """The bytes of a file, which is a picture or a label.
+def read_file(path: Path, named: bool = False) -> bytes:
+    """The bytes of a file, which is a picture or a label; of one that the user has `named`, of a pipe too.
 
     Raises:
-        PictureError: it is larger than any.
+        PictureError: it is larger than any, or no file.
         OSError: it cannot be read.
     """
+    if not (named or stat.S_ISREG(mode := os.stat(path).st_mode) or stat.S_ISDIR(mode)):
+        raise PictureError("no file but a pipe, a socket or a device")  # what it gives may never come, or never end
     with open(path, "rb") as file:
         if (size := os.fstat(file.fileno()).st_size) > LARGEST:
             raise PictureError(too_large(size))
@@ -176,8 +178,6 @@ class Folder:
         if leads_outside(name):
             raise PictureError(f"{name} leads outside {self.path}")
         try:
-            if not (stat.S_ISREG(mode := os.stat(self.path / name).st_mode) or stat.S_ISDIR(mode)):
-                raise PictureError("no file but a pipe, a socket or a device")  # what it gives may never end
             return read_file(self.path / name)
         except (OSError, ValueError) as error:  # ValueError: a null byte in the name
             reason = error.strerror if isinstance(error, OSError) else error

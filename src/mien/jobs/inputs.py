@@ -35,6 +35,7 @@ CHUNK = 4096
 class Item:
     """One picture to look at; `cropped`: it is a face crop, whatever the caller says of the others. `landmarks` is
     (68, 2) in pixels of the stored picture, where they are known; `fault` is why it cannot be read, where that is.
+    `named`: the user named the file itself, so it may be a pipe.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Item:
     cropped: bool = False
     landmarks: np.ndarray | None = None
     fault: str | None = None
+    named: bool = False
 
     def read(self, side: int | None = None) -> np.ndarray:
         """The picture as (3, H, W) uint8 RGB; `side` as in `decode`.
@@ -67,7 +69,7 @@ class Item:
         if self.fault is not None:
             raise PictureError(self.fault)
         try:
-            return read_file(Path(self.path))
+            return read_file(Path(self.path), self.named)
         except OSError as error:
             told = "mien fetches nothing; save it, and name the file" if "://" in self.path else error.strerror
             raise PictureError((told or str(error)).lower()) from None
@@ -265,7 +267,7 @@ def _from_path(given: str | Path, apart: Sequence[Path]) -> Sequence[Item]:
         if not files:
             raise MienError(f"{text}: no picture matches")
         return [_item(file) for file in files]
-    return [Item(printable(text), text)]  # named by itself: the decoder has the word
+    return [Item(printable(text), text, named=True)]  # whatever it is called, the decoder has the word
 
 
 def _own(read: Path, apart: Sequence[Path]) -> list[Path]:
