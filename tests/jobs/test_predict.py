@@ -145,6 +145,22 @@ def test_an_input_that_is_no_picture_is_refused(model: Model, array: object, mes
         model.predict([array], crops=True)  # type: ignore[list-item]
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (b"\xff\xd8\xff", "is a bytes; expected a path"),
+        (io.BytesIO(b"a\nb"), "is a BytesIO; expected a path"),
+        ("", "an empty text; expected a path"),
+        (["a.jpg", ""], "an empty text; expected a path"),
+    ],
+)
+def test_what_is_no_list_is_named_as_a_whole_and_nothing_is_no_folder(
+    model: Model, given: object, message: str
+) -> None:
+    with pytest.raises(MienError, match=message):
+        model.predict(given)  # type: ignore[arg-type]
+
+
 def test_folders_globs_and_paths_keep_their_order(model: Model, folder: Path) -> None:
     found = model.predict(folder, crops=True, batch=4)
     assert [round(one.age or 0) for one in found] == [0, 10, 30, 40, 60, 70, 20, 50, 80]

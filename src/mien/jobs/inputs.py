@@ -191,6 +191,9 @@ def expand(given: Given | Iterable[Given], apart: Iterable[Path | None] = ()) ->
     """
     own = [one.resolve() for one in apart if one is not None]
     alone = isinstance(given, (str, Path, np.ndarray, Manifest)) or not isinstance(given, Iterable)
+    alone |= isinstance(given, bytes) or hasattr(
+        given, "read"
+    )  # no numbers, and no lines: an error names it as a whole
     parts: list[Sequence[Item]] = []
     for number, one in enumerate([given] if alone else given):  # type: ignore[arg-type]
         parts.append(_part(one, number, own))
@@ -237,6 +240,8 @@ def _part(given: Any, number: int, apart: Sequence[Path]) -> Sequence[Item]:
 
 def _from_path(given: str | Path, apart: Sequence[Path]) -> Sequence[Item]:
     text, path = str(given), Path(given)
+    if not text:
+        raise MienError("an input is an empty text; expected a path, or . for all pictures below this folder")
     if path.is_dir():
         if (path / FILE).is_file():
             return ManifestItems(Slices(path))
