@@ -161,6 +161,13 @@ def test_what_is_no_list_is_named_as_a_whole_and_nothing_is_no_folder(
         model.predict(given)  # type: ignore[arg-type]
 
 
+def test_a_batch_of_nothing_is_refused(model: Model, folder: Path) -> None:
+    for batch in (0, -1):
+        for crops in (True, False):
+            with pytest.raises(MienError, match=f"a batch of {batch}: expected 1 or more"):
+                model.predict(folder, crops=crops, batch=batch)
+
+
 def test_folders_globs_and_paths_keep_their_order(model: Model, folder: Path) -> None:
     found = model.predict(folder, crops=True, batch=4)
     assert [round(one.age or 0) for one in found] == [0, 10, 30, 40, 60, 70, 20, 50, 80]

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
-from mien.errors import PictureError
+from mien.errors import MienError, PictureError
 
 Input = TypeVar("Input")
 Part = TypeVar("Part")
@@ -49,7 +49,12 @@ def stream(
     `load` runs in `threads` background threads, or with 0 of them in the caller's; a `PictureError` there
     becomes the error of its input. `compute` runs in the caller's thread on full batches of `batch` parts,
     filled across inputs; the last one may be smaller. At most two batches of inputs are loaded ahead.
+
+    Raises:
+        MienError: a batch of nothing.
     """
+    if batch < 1:
+        raise MienError(f"a batch of {batch}: expected 1 or more")
     waiting: deque[Done[Input, Result]] = deque()  # loaded, not all of their results are there
     missing: deque[int] = deque()  # how many results each of `waiting` lacks
     parts: list[Part] = []
