@@ -222,3 +222,17 @@ def test_seed_000_grid() -> None:
     np.testing.assert_array_equal(
         1 + 2 * bin_of(age, edges), [1 + 2 * sum(a > t for t in range(2, 89, 2)) for a in age]
     )
+
+
+@pytest.mark.parametrize("name", DISTRIBUTION_NAMES)
+def test_bins_of_different_widths_are_learnt_as_their_own(name: str) -> None:
+    # 50 years are nearer to the middle of 30-39 than to that of 40-100, which holds them.
+    method = make(name, GridSettings(groups=[10, 20, 30, 40]))
+    logits = torch.zeros(1, method.outputs, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.Adam([logits], lr=0.1)
+    age = torch.tensor([50.0], dtype=torch.float64)
+    for _ in range(300):
+        optimiser.zero_grad()
+        method.loss(logits, age, age).sum().backward()
+        optimiser.step()
+    assert int(method.pmf(logits).argmax()) == 4

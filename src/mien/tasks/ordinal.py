@@ -187,9 +187,13 @@ class Classification(AgeMethod):
         return precise(logits).softmax(1)
 
     def within(self, age: Tensor) -> Tensor:
-        """`age` clamped to the middles of the first and last bin, beyond which no distribution reaches."""
-        middle = centres(self.edges)
-        return age.clamp(float(middle[0]), float(middle[-1]))
+        """`age` clamped to the middles of the first and last bin, beyond which no distribution reaches.
+
+        Where bins differ in width, the middle of its own bin: the nearest middle may be a neighbour's.
+        """
+        middle, widths = centres(self.edges).to(age.dtype), self.edges.diff()
+        clamped = age.clamp(float(middle[0]), float(middle[-1]))
+        return torch.where(widths.max() > widths.min(), middle[bin_of(age, self.edges)], clamped)
 
     def divergence(self, log_pmf: Tensor, energy: Tensor) -> Tensor:
         """KL (B,) from the softmax of `energy` (B, bins) to the head's distribution."""
