@@ -56,3 +56,13 @@ def test_missing_ages_and_empty_tables_weigh_one() -> None:
 def test_an_interval_weighs_the_mean_of_its_years() -> None:
     table = np.arange(121.0)
     assert weights_of(np.array([10.0]), np.array([12.0]), table)[0] == pytest.approx(11)
+
+
+def test_seventy_or_more_is_ten_years_as_the_bins_before_it() -> None:
+    low, high = np.array([60.0] * 90 + [70.0] * 40), np.array([69.0] * 90 + [120.0] * 40)
+    histogram = age_histogram(low, high)
+    assert histogram.sum() == pytest.approx(130)
+    weights = weights_of(low, high, inverse_weights(histogram, square_root=True))
+    assert weights.mean() == pytest.approx(1)
+    # 11 years, 70 to 80: not the 51 to 120, each of which hardly a face would be of.
+    assert weights[-1] / weights[0] == pytest.approx(np.sqrt((90 / 10) / (40 / 11)), rel=1e-5)

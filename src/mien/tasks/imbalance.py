@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mien.faces import MAX_AGE, MIN_AGE
+from mien.faces import MAX_AGE, MIN_AGE, closed
 
 #: The paper's clip of counts before they are inverted, so that one face of 101 does not outweigh a thousand
 #: of 30.
@@ -17,7 +17,8 @@ MIN_COUNT, MAX_COUNT = 5.0, 1000.0
 
 
 def age_histogram(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Faces by whole year, (121,), of labels (n,): intervals are shared among their years, NaN left out."""
+    """Faces by whole year, (121,), of labels (n,): intervals are shared among their years ("70 or more": see `closed`),
+    NaN left out."""
     histogram = np.zeros(MAX_AGE - MIN_AGE + 1)
     first, last = _years(low, high)
     for start, end in zip(first, last, strict=True):
@@ -54,12 +55,9 @@ def weights_of(low: np.ndarray, high: np.ndarray, table: np.ndarray) -> np.ndarr
 
 
 def _years(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    known = ~(np.isnan(low) | np.isnan(high))
-
-    def years(ages: np.ndarray) -> np.ndarray:
-        return np.clip(np.floor(ages[known]), MIN_AGE, MAX_AGE).astype(np.int64) - MIN_AGE
-
-    return years(low), years(high)
+    ages = closed(np.stack([low, high], axis=1)[~(np.isnan(low) | np.isnan(high))])
+    first, last = np.clip(np.floor(ages), MIN_AGE, MAX_AGE).astype(np.int64).T - MIN_AGE
+    return first, last
 
 
 def _tamed(histogram: np.ndarray, square_root: bool) -> np.ndarray:
