@@ -2,7 +2,8 @@
 
 Efron & Tibshirani, An Introduction to the Bootstrap, chapters 13 (percentile intervals) and 8 (clustered
 data). Pictures of one person, and copies of one picture, are no independent witnesses: a group is drawn or
-left as a whole, else intervals are too narrow.
+left as a whole, else intervals are too narrow. With few groups they are so all the same: in simulation the
+interval of an MAE holds the truth for 78 % of sets of 5 groups, 83 % of 8, 88 % of 20, 90 % of 30 and 92 % of 100.
 """
 
 from __future__ import annotations

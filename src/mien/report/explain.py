@@ -12,8 +12,8 @@ from mien.report.style import words
 #: What each figure of a report is, with its formula. ŷ is the prediction, y the truth, n the number of faces.
 DEFINITIONS = {
     "95 % interval, [low, high]": "Where the figure would lie with other faces of the same kind: percentile "
-    "bootstrap, whole persons or sets of copies drawn together. Figures whose intervals overlap much cannot "
-    "be told apart.",
+    "bootstrap, whole persons or sets of copies drawn together. Of few it is too short: of 8 it holds the truth 83 "
+    "times in 100, of 30 it does 90 times. Figures whose intervals overlap much cannot be told apart.",
     "n": "How many faces the figure rests on. Groups of fewer than 30 are not shown: mere chance.",
     "MAE": "Mean absolute error, (1/n) Σ |ŷ − y|, in years: how far a prediction ŷ is from the true age y, on average.",
     "Median error": "Half of the faces are off by less, half by more.",
