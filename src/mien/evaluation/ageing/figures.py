@@ -163,7 +163,7 @@ def _pooled(judged: np.ndarray, asked: np.ndarray) -> Any:
 
     known = ~np.isnan(judged.ravel())
     said = rankdata(judged.ravel()[known])
-    wanted = np.tile(rankdata(asked), len(judged))[known]
+    wanted = rankdata(np.tile(asked, len(judged))[known])
 
     def figure(weights: np.ndarray, count: int) -> np.ndarray:
         found: np.ndarray = pearson(wanted, said, np.repeat(weights, count, axis=-1)[..., known])
