@@ -216,11 +216,6 @@ def test_spread_reliability():
     assert "too few faces" in draw(figures.spread_reliability(std[:5], error[:5]))
 
 
-def test_interval_calibration():
-    assert "n 4,740" in draw(figures.interval_calibration([0.5, 0.9], [0.45, 0.9], 4740))
-    assert "no age intervals" in draw(figures.interval_calibration([0.5, 0.9], [math.nan, math.nan]))
-
-
 # Classes
 
 

@@ -52,7 +52,6 @@ CAPTIONS = {
     "training_count": "Error of a group against the number of its faces that the model learnt from.",
     "coverage": "Do the 90 % intervals hold the true age for everybody, and how wide must they be for it? "
     "Intervals can promise this by predicted age; by true age, which nobody knows before, they may miss it.",
-    "interval_calibration": "Intervals of every level: what they promise and what they hold.",
     "training_history": "Training: losses, figures on the faces that choose the weights, learning rate.",
     "dataset_analysis": "The faces judged.",
     "affect_plane": "Where faces are, and where the model puts them: arrows run from the truth to the prediction, in "
@@ -234,8 +233,7 @@ def _how_sure(page: Page, age: Mapping[str, Any], figures: dict[str, Figure]) ->
         "Each prediction comes with an interval that should hold the true age nine times in ten. It does so "
         f"for {share(age['coverage90'])} of faces; its mean width is {years(age.get('width90'), 1)} years."
     )
-    for name in ("coverage", "interval_calibration"):
-        _figure(page, figures, name)
+    _figure(page, figures, "coverage")
     table = (age.get("groups") or {}).get("predicted_age")
     if table:
         page.heading("By predicted age", 3)

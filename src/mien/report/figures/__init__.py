@@ -7,7 +7,7 @@ from mien.report.figures.compare import compare
 from mien.report.figures.dataset import affect_analysis, dataset_analysis
 from mien.report.figures.pictures import contact_sheet, right_and_wrong, worst_predictions
 from mien.report.figures.training import training_history
-from mien.report.figures.uncertainty import coverage, interval_calibration, spread_reliability
+from mien.report.figures.uncertainty import coverage, spread_reliability
 from mien.report.style import save, to_base64
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "cumulative_score",
     "dataset_analysis",
     "error_analysis",
-    "interval_calibration",
     "reliability",
     "right_and_wrong",
     "save",

@@ -13,7 +13,6 @@ from mien.report.style import (
     BLUE,
     GREEN,
     INK,
-    MUTED,
     Row,
     draw_rows,
     nothing,
@@ -58,26 +57,6 @@ def coverage(age: Mapping[str, Any], groupings: Sequence[str] = GROUPINGS, level
     rule(left, level * 100, f"the promised {name} %")
     panel(right, "How wide the interval is", "mean width (years)", grid="x")
     draw_rows(right, second, labels=False, digits=1, colours=[GREEN] * len(second))
-    return figure
-
-
-@styled
-def interval_calibration(levels: Sequence[float], observed: Sequence[float], n: int = 0) -> Figure:
-    """Share of true ages inside intervals of each promised level, (K,) each in [0, 1]."""
-    figure = sheet(5.2, 4.8)
-    axes = panel(figure.subplots(), "Promised and observed coverage", "promised (%)", "observed (%)")
-    promised, seen = np.asarray(levels, dtype=np.float64) * 100, np.asarray(observed, dtype=np.float64) * 100
-    if not np.isfinite(seen).any():
-        nothing(axes, "Promised and observed coverage", "the model gives no age intervals")
-        return figure
-    axes.plot([0, 100], [0, 100], color=INK, lw=1, label="as promised")
-    axes.plot(promised, seen, color=BLUE, marker="o", ms=5, label=f"observed, n {n:,}" if n else "observed")
-    axes.fill_between([0, 100], [0, 100], [0, 0], color=MUTED, alpha=0.06, linewidth=0)
-    axes.text(97, 6, "too narrow: over-confident", ha="right", color=MUTED, fontsize=8.5)
-    axes.set_xlim(0, 100)
-    axes.set_ylim(0, 101)
-    axes.set_aspect("equal")
-    axes.legend(loc="upper left")
     return figure
 
 
