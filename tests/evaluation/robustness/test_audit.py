@@ -249,6 +249,20 @@ def test_classes_and_concordance_have_errors_too() -> None:
     assert tasks["age"]["corruptions"]["jpeg"]["relative_ce"]["value"] == pytest.approx(1.0)
 
 
+def test_faces_that_are_not_found_in_their_mirror_image_have_no_say_on_it() -> None:
+    n, words = 60, np.full(60, "Anger", dtype=object)
+    passes = by_hand({None: 0.0, ("jpeg", 3): 1.0}, n, true_expression=words, expression=words)
+    passes.cells["jpeg", 3].values["expression"] = words
+    found = np.arange(n) >= 6
+    mirrored = {"age": np.where(found, 41.0, np.nan), "expression": np.where(found, words, None)}
+    passes.mirrored = Answers(mirrored, found)
+    tasks = judge_passes(passes, None, resamples=20)["tasks"]
+    assert (tasks["age"]["flip"]["value"], tasks["age"]["flip"]["n"]) == (1.0, n - 6)
+    assert tasks["expression"]["flip"]["value"] == 1.0
+    passes.mirrored = Answers({"age": np.full(n, np.nan), "expression": np.full(n, None)}, np.zeros(n, dtype=bool))
+    assert np.isnan(judge_passes(passes, None, resamples=20)["tasks"]["age"]["flip"]["value"])
+
+
 def test_the_group_that_loses_most_is_named_and_small_ones_are_not_judged() -> None:
     n = 90
     gender = np.where(np.arange(n) < 40, "Male", "Female").astype(object)

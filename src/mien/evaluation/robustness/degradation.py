@@ -294,7 +294,8 @@ def _constant(mine: Judged, rows: np.ndarray, boot: Bootstrap) -> dict[str, Any]
 
 
 def _flip(mine: Judged, rows: np.ndarray, boot: Bootstrap, name: str) -> dict[str, Any]:
-    """Whether a face and its mirror image are given the same answer."""
+    """Whether a face and its mirror image, where it is found in it, are given the same answer."""
+    rows = rows[~np.isnan(mine.mirrored[rows])]
     clean, mirrored = mine.clean[rows], mine.mirrored[rows]
     classes = mine.measure.figure == "accuracy"
     values = (clean == mirrored).astype(float) if classes else np.abs(clean - mirrored)
