@@ -57,6 +57,13 @@ def test_an_interval_of_ages_counts_in_parts(faces: Manifest) -> None:
     assert (ages["lowest"], ages["highest"]) == (3, 70)
 
 
+def test_seventy_or_more_is_75_in_the_mean() -> None:
+    faces = [Face("a.jpg", age=(70, 120)), Face("b.jpg", age=(65, 65))]
+    ages = Labels(Manifest.from_faces(faces, Path(), Crop("chip"))).ages()
+    assert ages is not None
+    assert (ages["mean"], ages["median"], ages["highest"]) == (70, 70, 120)
+
+
 def test_weights_even_the_classes_out(faces: Manifest) -> None:
     imbalance = Labels(faces).imbalance()
     gender = imbalance["gender"]

@@ -132,6 +132,15 @@ def test_copies_are_held_against_each_other_and_models_decide() -> None:
     assert found[0].score < 0.05
 
 
+def test_copies_of_seventy_or_more_do_not_make_a_face_95() -> None:
+    ages = [(60.0, 69.0), (70.0, 120.0), (70.0, 120.0)]
+    manifest = Manifest.from_faces([Face(f"{row}.png", age=age) for row, age in enumerate(ages)], Path(), Crop("chip"))
+    copies = no_copies(3, {0: 0, 1: 0, 2: 0}, [(0, 1), (0, 2)])
+    nothing = Views([], np.zeros((0, 3)), np.zeros((0, 3)))
+    suspects = audit_labels(manifest, nothing, doubt(np.zeros(3), np.zeros(3), nothing), copies)
+    assert corrections(suspects, manifest.strings("path"), 0.5) == [("0.png", "age", "75")]
+
+
 def test_labels_that_were_found_right_are_not_dropped() -> None:
     manifest = manifest_of(np.array([20.0, 20.0, 60.0]))
     copies = no_copies(3, {0: 0, 1: 0, 2: 0}, [(0, 1), (0, 2)])

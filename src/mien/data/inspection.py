@@ -10,7 +10,7 @@ import numpy as np
 
 from mien.data.duplicates import Duplicates, DuplicateSettings, Thumbnails, find_duplicates, read_thumbnails
 from mien.data.manifest import Manifest
-from mien.faces import AGE_BIN_NAMES, AGE_BINS, EXPRESSIONS, SPLITS, VOCABULARIES
+from mien.faces import AGE_BIN_NAMES, AGE_BINS, EXPRESSIONS, SPLITS, VOCABULARIES, closed
 from mien.tasks.imbalance import age_histogram
 
 #: Years between the ages of one picture beyond which a label is plainly wrong.
@@ -155,7 +155,7 @@ class Labels:
 
     def ages(self) -> Findings | None:
         """Histogram by whole year (an interval is shared among its years), bins, mean, median, range."""
-        middle = (self.low + self.high) / 2
+        middle = closed(np.stack([self.low, self.high], axis=1)).mean(axis=1)
         middle = middle[~np.isnan(middle)]
         if not len(middle):
             return None

@@ -14,7 +14,7 @@ from mien.data.inspection import FAR, Labels
 from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.experts.columns import SOURCE
-from mien.faces import MAX_AGE, SPLITS, VOCABULARIES
+from mien.faces import MAX_AGE, SPLITS, VOCABULARIES, closed
 from mien.metrics.weighted import mean_of_known
 
 #: Years above which an age is doubted whatever else is known: a handful of people in a million reach them.
@@ -177,7 +177,7 @@ def _copies(rows: np.ndarray, labels: Labels, doubts: Doubts, identical: bool, o
     kind = "byte-identical" if identical else "nearly the same"
     if "age" in differ:
         known = rows[~np.isnan(labels.low[rows])]
-        middle = ((labels.low + labels.high) / 2)[known].astype(np.float64)
+        middle = closed(np.stack([labels.low, labels.high], axis=1)[known].astype(np.float64)).mean(axis=1)
         alike = (np.abs(middle[:, None] - middle[None]) <= (0.5 if identical else FAR)).mean(1)
         ages, scales = doubts.age[known], doubts.scale[known]
         told = np.isfinite(ages) & np.isfinite(scales)
@@ -189,16 +189,15 @@ def _copies(rows: np.ndarray, labels: Labels, doubts: Doubts, identical: bool, o
         weight = 1.0 if identical else min(differ["age"] / FAR, 1.0)
         best = middle[int(np.argmax(right))]
         decided = float(np.max(right)) > 0.6
-        for row, share in zip(known.tolist(), right.tolist(), strict=True):
+        for row, given, share in zip(known.tolist(), middle.tolist(), right.tolist(), strict=True):
             suspect = of(row)
             others = ", ".join(f"{value:.3g}" for value in np.unique(middle[known != row]))
             mine = _years(labels.low[row], labels.high[row])
             suspect.evidence.append(f"labelled {mine}, {kind} pictures {others} years")
             suspect.score = max(suspect.score, weight * (1 - share))
-            own = (labels.low[row] + labels.high[row]) / 2
             if not decided:
                 suspect.corrections["age"] = ""
-            elif abs(best - own) > 0.5:
+            elif abs(best - given) > 0.5:
                 suspect.corrections["age"] = round(float(best), 2)
     for name in differ.keys() - {"age"}:
         codes = labels.words[name]
