@@ -90,3 +90,25 @@ def test_what_would_do_nothing_is_refused(tmp_path):
         assert message in result.stderr
     result = run("drawn", "-n", 5, "-o", tmp_path / "file")
     assert (result.exit_code, "is a file, where a folder is to be written" in result.stderr) == (2, True)
+
+
+def test_reasons_that_are_not_shown_are_counted(tmp_path):
+    run("drawn", "-n", 20, "--size", 32, "-o", tmp_path / "drawn")
+    names = Manifest.open(tmp_path / "drawn").strings("path")
+    rows = [f"{name},{at + 0.5 if at < 9 else f'{at},5'}" for at, name in enumerate(names)]
+    (tmp_path / "labels.csv").write_text("path;age\n" + "\n".join(rows).replace(".jpg,", ".jpg;") + "\n")
+    result = run(
+        "folder",
+        tmp_path / "drawn" / "pictures.zip",
+        "--crop",
+        "chip",
+        "--labels",
+        tmp_path / "labels.csv",
+        "-o",
+        tmp_path / "out",
+    )
+    assert result.exit_code == 0, result.output
+    assert "column age: '9,5' is no number; write 9.5" in result.stdout
+    assert ["3", "other", "reasons", "(rejected.csv)", "3"] in [
+        line.replace("│", " ").split() for line in result.stdout.splitlines()
+    ]

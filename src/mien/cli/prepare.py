@@ -132,7 +132,10 @@ def _print(facts: dict[str, Any]) -> None:
     from mien.cli.console import table
 
     rows: list[tuple[str, int | None]] = [("faces", facts["faces"]), ("rejected", facts["rejected"])]
-    rows += [(f"  {reason}", count) for reason, count in list(facts["reasons"].items())[:8]]
+    reasons = list(facts["reasons"].items())
+    rows += [(f"  {reason}", count) for reason, count in reasons[:8]]
+    if more := reasons[8:]:
+        rows.append((f"  {len(more):,} other reasons (rejected.csv)", sum(count for _, count in more)))
     rows += [(f"with {label}", count) for label, count in facts["labels"].items()]
     rows += [(f"split {split}", count) for split, count in facts["splits"].items()]
     rows += [("groups of one person or picture", facts["groups"])]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mien.data.sources.base import Rejected, word
+from mien.data.sources.base import Rejected, number, word
 from mien.data.sources.folder import Finder
 from mien.data.sources.tables import Row, Rows, read_table
 from mien.errors import MienError, unknown
@@ -51,7 +51,7 @@ class Tables:
                 if column not in CORRECTABLE:
                     raise unknown("column", column, CORRECTABLE, row.place)
                 try:  # an age is looked at with the other end of its interval
-                    new: Any = word(column, value) if column in VOCABULARIES else _number(column, value)
+                    new: Any = word(column, value) if column in VOCABULARIES else number(column, value)
                     if not column.startswith("age"):
                         Face(row.place, **{column: new})
                 except MienError as error:
@@ -96,7 +96,7 @@ def correct(faces: list[Face], rows: Rows) -> list[Rejected]:
                 before = ages[at][1] if at in ages else faces[at].age or (None, None)
                 ages[at] = (row, _moved(before, column, value))
             else:
-                new = word(column, value) if column in VOCABULARIES else _number(column, value)
+                new = word(column, value) if column in VOCABULARIES else number(column, value)
                 faces[at] = _corrected(faces[at], column, new)
         except MienError as error:
             raise MienError(f"{row.place}: {error}") from None
@@ -168,16 +168,9 @@ def _group(row: Row) -> int:
     raise MienError(f"{row.place}, column duplicate_group: {value!r} is no whole number")
 
 
-def _number(column: str, value: Any) -> float | None:
-    try:
-        return None if value is None else float(value)
-    except (TypeError, ValueError):
-        raise MienError(f"column {column}: {value!r} is no number") from None
-
-
 def _moved(age: Ends, column: str, value: Any) -> Ends:
     """The interval `age` with what `column`, `age` or one of its ends, says now."""
-    new = _number(column, value)
+    new = number(column, value)
     if new is None:
         return None, None
     low, high = age

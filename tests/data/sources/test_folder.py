@@ -65,7 +65,10 @@ def test_csv(pack, tmp_path):
 
 BAD_ROWS = {
     "age,gender\n130,Male": "age (130.0, 130.0) is not an interval within 0-120 years",
-    "age,gender\nold,Male": "column age: 'old' is no number",
+    "age,gender\nold,Male": "column age: 'old' is no number; write a plain number such as 34.5, or nothing where it is "
+    "not known",
+    'age\n"34,5"': "column age: '34,5' is no number; write 34.5",
+    "age\n30-39": "column age: '30-39' is no number; the two ends of an age stand in the columns age_low and age_high",
     "age,gender\n30,Man": "gender 'Man' is none of Male, Female",
     "age_low,age_high\n9,3": "age (9.0, 3.0) is not an interval within 0-120 years",
     "age_low,age_high\n9,": "one end of the age is missing; give age_low and age_high, or age",

@@ -177,6 +177,27 @@ def word(column: str, value: Any) -> str | None:
     return next((right for right in VOCABULARIES[column] if right.casefold().replace("_", " ") == key), text)
 
 
+def number(column: str, value: Any) -> float | None:
+    """A cell as a number; None for an empty one.
+
+    Raises:
+        MienError: it is none; the message says how it should be written.
+    """
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        text = str(value).strip()
+        if re.fullmatch(r"[-+]?\d+,\d+", text):
+            right = f"write {text.replace(',', '.')}"
+        elif column == "age" and re.fullmatch(r"\d+ ?[-–] ?\d+", text):
+            right = "the two ends of an age stand in the columns age_low and age_high"
+        else:
+            right = "write a plain number such as 34.5, or nothing where it is not known"
+        raise MienError(f"column {column}: {value!r} is no number; {right}") from None
+
+
 def plurality(votes: np.ndarray) -> str | None:
     """What most raters said, of votes (10,) for each of `faces.VOTES`; None for a tie, "unknown" and "no face"."""
     best = np.flatnonzero(votes == votes.max())

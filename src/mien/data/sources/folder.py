@@ -18,6 +18,7 @@ from mien.data.sources.base import (
     index_by,
     last_part,
     matched,
+    number,
     pictures_of,
     plurality,
     race_labels,
@@ -161,10 +162,7 @@ def _is_none(value: Any) -> bool:
 
 
 def _number(column: str, value: Any) -> float | None:
-    try:
-        return None if _is_none(value) else float(value)
-    except (TypeError, ValueError):
-        raise MienError(f"column {column}: {value!r} is no number") from None
+    return None if _is_none(value) else number(column, value)
 
 
 def _check_columns(rows: Rows) -> None:
