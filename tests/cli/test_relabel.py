@@ -184,3 +184,16 @@ def test_labels_of_too_few_faces_say_so(call: Any, drawn: Path, tmp_path: Path) 
     done = call(labels, tmp_path / "few", "-m", "face-mobile", "-o", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
     assert "fewer than 50 labelled faces that a model judges" in " ".join(done.stderr.split())
+
+
+def test_labels_of_which_most_look_wrong_blame_the_model(
+    call: Any, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mien.cli import labels as module
+
+    ages = Manifest.open(drawn).numbers("age_low")
+    for said, blamed in ((ages + np.linspace(-9, 9, len(ages)), False), (np.full(len(ages), 50.0), True)):
+        monkeypatch.setattr(module, "_ages", lambda *_, said=said: ("it", said, np.full(len(said), 9.0)))
+        done = call(labels, drawn, "-m", "it", "-o", tmp_path)
+        assert done.exit_code == 0, done.stderr
+        assert ("they know too little of ages" in " ".join(done.stderr.split())) is blamed

@@ -123,6 +123,11 @@ def labels(
         say(f"fewer than {audit.LEAST} labelled faces that a model judges: too few to tell which labels are wrong")
     elif findings["judged"] < len(manifest):
         say(f"models that did not learn from it judge {findings['judged']:,} of {len(manifest):,} faces; see --folds")
+    if doubts.share > 0.5:
+        say(
+            f"by these models {doubts.share:.0%} of the ages were put at random: rather they know too little of ages; "
+            "do not correct by them"
+        )
     say(f"page: {folder / 'labels.html'}; corrections: {folder / 'corrections.csv'}")
 
 
