@@ -201,6 +201,15 @@ def test_landmarks_that_are_nowhere_are_said(drawn: Path, tmp_path: Path, capsys
         assert told is said
 
 
+def test_classes_that_nobody_shows_are_said(drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = Manifest.open(drawn)
+    manifest.where((manifest.codes("gender") == 0) | (manifest.codes("split") != 0)).save(tmp_path)
+    for faces, said in ((tmp_path, True), (drawn, False)):
+        assemble(recipe(faces), Manifest.open(faces), Accelerator())
+        told = "tasks.gender: no face of the split 'train' is Female" in capsys.readouterr().err
+        assert told is said
+
+
 def test_a_folder_with_another_run_is_left_alone(unjudged: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train_run(recipe(unjudged, "training.epochs=1"), run, show=False)

@@ -79,6 +79,11 @@ class CategoricalTask(Task):
         weights = torch.where(there, shares.sum() / (there.sum() * shares.clamp_min(1e-9)), 1.0)
         self.class_weights.copy_(weights)
 
+    def absent(self, labels: Tensor) -> list[str]:
+        """The classes that none of the labels names: what learns from them never answers so."""
+        shares = self._probabilities(labels[self.labelled(labels)]).sum(0)
+        return [word for word, share in zip(self.classes, shares.tolist(), strict=True) if share == 0]
+
     def encode(self, columns: Mapping[str, np.ndarray]) -> Tensor:
         values = columns[self.name]
         return torch.as_tensor(values, dtype=torch.float32 if values.ndim == 2 else torch.int64)

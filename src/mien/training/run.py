@@ -151,7 +151,7 @@ def assemble(
         if accelerator.is_main_process and (sees := seen_otherwise(estimator, other)):
             _say(f"model.init {recipe.model.init} has {sees}, which this run does not; set them to go on as it was")
 
-    labels = encode(estimator, training)
+    labels, told = encode(estimator, training), []
     for name in estimator.tasks:
         if not bool(estimator.task(name).labelled(labels[name]).any()):
             raise MienError(
@@ -161,6 +161,11 @@ def assemble(
         task = estimator.task(name)
         if isinstance(task, CategoricalTask):
             task.balance(labels[name])
+            if absent := task.absent(labels[name]):
+                told.append(
+                    f"tasks.{name}: no face of the split {recipe.data.train!r} is {', '.join(absent)}; "
+                    "the model will not learn to say so"
+                )
     shares = None
     if recipe.objective.group_dro:
         chances = recipe.sampling.chances(training)
@@ -171,7 +176,7 @@ def assemble(
         estimator.backbone.unfold(next(loader.epoch()).images)
     judge = FaceLoader(select, encode(estimator, select), estimator.input_size, 128, workers=min(workers, 1))
     objective = EstimatorObjective(estimator, judge, recipe.objective, recipe.model.freeze_backbone, shares)
-    told = [objective.instead] if objective.instead else []
+    told += [objective.instead] if objective.instead else []
     if recipe.model.landmarks and not training.has("landmarks"):
         told.append(
             f"model.landmarks: no face of the split {recipe.data.train!r} has landmarks; the network learns without any"
