@@ -191,9 +191,8 @@ def expand(given: Given | Iterable[Given], apart: Iterable[Path | None] = ()) ->
     """
     own = [one.resolve() for one in apart if one is not None]
     alone = isinstance(given, (str, Path, np.ndarray, Manifest)) or not isinstance(given, Iterable)
-    alone |= isinstance(given, bytes) or hasattr(
-        given, "read"
-    )  # no numbers, and no lines: an error names it as a whole
+    # Bytes and open files are no numbers and no lines: an error names them as a whole.
+    alone |= isinstance(given, bytes) or hasattr(given, "read")
     parts: list[Sequence[Item]] = []
     for number, one in enumerate([given] if alone else given):  # type: ignore[arg-type]
         parts.append(_part(one, number, own))
