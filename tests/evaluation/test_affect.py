@@ -142,7 +142,7 @@ def test_resampling_by_weights_is_judging_the_resampled_rows(table: Table) -> No
         low, high = np.percentile(values, [2.5, 97.5])
         if figure == "ece":  # what resamples add to it is taken off
             value = plain[task][figure]["value"]
-            low, high = max(2 * value - high, 0), max(2 * value - low, value)
+            low, high = max(2 * value**2 - high**2, 0) ** 0.5, max(max(2 * value**2 - low**2, 0) ** 0.5, value)
         assert plain[task][figure]["low"] == pytest.approx(low), figure
         assert plain[task][figure]["high"] == pytest.approx(high), figure
 

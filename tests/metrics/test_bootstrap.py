@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from mien.metrics import bootstrap as module
-from mien.metrics.bootstrap import Bootstrap, estimate, estimate_from_above
+from mien.metrics.bootstrap import Bootstrap, estimate, estimate_from_above, widest_difference
 from mien.metrics.calibration import expected_calibration_error
 from mien.metrics.weighted import mean, median
 
@@ -118,3 +118,41 @@ def test_a_figure_too_large_for_few_faces_of_one_witness_has_no_interval() -> No
     found = estimate_from_above(np.array([0.2, np.nan, np.nan]), 5)
     assert found["value"] == 0.2
     assert np.isnan([found["low"], found["high"]]).all()
+
+
+def _by_group(groups: int, seed: int, shift: float = 0.0, resamples: int = 400) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Replicates (groups, 1 + resamples) of means of normal samples, the last one shifted, and the samples."""
+    rng = np.random.default_rng(seed)
+    samples = [rng.normal(shift * (group == groups - 1), 1, 80) for group in range(groups)]
+    values, rows = np.concatenate(samples), np.arange(80 * groups).reshape(groups, 80)
+    boot = Bootstrap(np.arange(80 * groups), resamples, seed)
+    made = [boot.replicates({"mean": lambda w, own=own: mean(values[own], w)}, own)["mean"] for own in rows]
+    return np.stack(made), samples
+
+
+def test_the_widest_of_many_differences_has_the_interval_of_tukey() -> None:
+    replicates, samples = _by_group(6, 0, shift=0.8, resamples=2000)
+    found, least, most = widest_difference(replicates, np.full(6, 80))
+    interval = stats.tukey_hsd(*samples).confidence_interval()
+    assert most == 5
+    assert found["n"] == 160
+    assert found["value"] == pytest.approx(samples[most].mean() - samples[least].mean())
+    assert found["low"] == pytest.approx(interval.low[most, least], abs=0.06)
+    assert found["high"] == pytest.approx(interval.high[most, least], abs=0.06)
+
+
+def test_equal_groups_are_seldom_called_different_however_many() -> None:
+    called = 0
+    for seed in range(60):
+        found = widest_difference(_by_group(6, seed)[0], np.full(6, 80))[0]
+        called += found["low"] > 0
+    assert called <= 8  # of the two alone 26
+
+
+def test_a_difference_of_figures_that_few_resamples_define_has_no_interval() -> None:
+    replicates = np.array([[1.0, 1, 1, 1], [2.0, np.nan, np.nan, 2], [1.5, 1.5, 1.5, 1.5]])
+    found, least, most = widest_difference(replicates, np.array([3, 4, 5]))
+    assert (found["value"], found["n"], least, most) == (1.0, 7, 0, 1)
+    assert np.isnan(found["low"])
+    same, least, most = widest_difference(np.ones((3, 4)), np.array([3, 4, 5]))
+    assert (same["value"], same["low"], same["high"], least, most) == (0.0, 0.0, 0.0, 0, 2)

@@ -11,7 +11,7 @@ import numpy as np
 
 from mien.faces import AGE_BIN_NAMES, GENDERS, RACES, age_bin
 from mien.metrics import age
-from mien.metrics.bootstrap import Bootstrap, Figure, estimate
+from mien.metrics.bootstrap import Bootstrap, Figure, estimate, widest_difference
 
 #: Groups with fewer faces are suppressed: their figures are mostly chance.
 FEWEST = 30
@@ -119,18 +119,16 @@ def gap(replicates: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> tuple
 
     None with fewer than two groups.
 
-    The interval is that of the difference between these two groups, paired over the same resamples, so it may
-    hold 0. The two are chosen on the faces they are judged on, for being apart: in simulation it leaves 0 out for one
-    in twenty sets of two equal groups, but for one in four of five, for two in three of ten.
+    The two are chosen on the faces they are judged on, for being apart; the interval, paired over the same resamples,
+    allows for that (see `widest_difference`), and may hold 0.
     """
-    values = {name: float(found[0]) for name, found in replicates.items() if np.isfinite(found[0])}
-    if len(values) < 2:
+    names = [name for name, found in replicates.items() if np.isfinite(found[0])]
+    if len(names) < 2:
         return None
-    least = min(values, key=values.__getitem__)
-    # Where all are equal the two are still two.
-    most = max((name for name in values if name != least), key=values.__getitem__)
-    found = estimate(replicates[most] - replicates[least], sizes[least] + sizes[most])
-    return dict(found), [least, most]
+    found, least, most = widest_difference(
+        np.stack([replicates[name] for name in names]), np.array([sizes[name] for name in names])
+    )
+    return dict(found), [names[least], names[most]]
 
 
 def standard_shares(true: np.ndarray, groups: Mapping[str, np.ndarray]) -> np.ndarray:

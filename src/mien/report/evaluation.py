@@ -220,8 +220,7 @@ def _gaps(page: Page, gaps: Mapping[str, Any]) -> None:
         page.table(("", "", "between", "difference of MAE (years)"), rows, text_columns=(0, 1, 2))
         page.note(
             "The two groups that differ most; where the interval holds 0, chance could do it. The more groups, the "
-            "further apart chance puts some two: among five equal ones the interval leaves 0 out for one set of faces "
-            "in four, among ten for two in three."
+            "further apart chance puts some two; the interval allows for that, the difference itself does not."
         )
 
 
