@@ -225,7 +225,8 @@ class Asking:
         columns += [(task, pa.float32()) for task in CONTINUOUS if task in self.tasks]
         if any(task not in KNOWN for task in self.tasks):
             # Only decoding tells what columns the tasks of a program have: a blank picture's will do.
-            told = self._own(self.model.answers(torch.zeros(1, 3, *[self.model.crop.size] * 2, dtype=torch.uint8)))
+            blank = torch.zeros(1, 3, *[self.model.crop.size] * 2, dtype=torch.uint8, device=self.model.device)
+            told = self._own(self.model.answers(blank))
             words = {name: values.dtype.kind not in "fiub" for name, values in told.items()}
             columns += [(name, pa.string() if word else pa.float32()) for name, word in words.items()]
         if self.landmarks:
