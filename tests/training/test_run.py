@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from mien.files import alone
 from mien.models.checkpoint import load_estimator, read_pointer
 from mien.models.met import Met
 from mien.training.recipe import Recipe, load_recipe
-from mien.training.run import LOCK, _groups, assemble, train_run
+from mien.training.run import LOCK, _accelerator, _groups, assemble, train_run
 
 #: A network without batch statistics, so that cutting a batch changes nothing but rounding.
 SMALL = [
@@ -309,3 +310,16 @@ def test_groups_that_group_dro_weighs() -> None:
     assert shares[groups[[0, 6, 9]]] == pytest.approx([0.3, 0.3, 0.4])
     with pytest.raises(MienError, match="none of"):
         _groups(Manifest.from_faces(made, Path(), Crop("chip")), ["hair"])
+
+
+def test_more_processes_than_graphics_cards_are_refused(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = SimpleNamespace(device=torch.device("cuda:0"))
+    monkeypatch.setattr("accelerate.Accelerator", lambda **how: made)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    assert _accelerator(recipe(drawn)) is made  # type: ignore[comparison-overlap]
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(MienError, match=r"2 processes for 1 graphics card of .* --nproc-per-node 1"):
+        _accelerator(recipe(drawn))
+    made.device = torch.device("cpu")  # without cards any number do
+    assert _accelerator(recipe(drawn)) is made  # type: ignore[comparison-overlap]

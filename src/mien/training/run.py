@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -251,7 +252,14 @@ def _accelerator(recipe: Recipe) -> Accelerator:
     if wanted == "fp16" and not torch.cuda.is_available():
         raise MienError("training.precision fp16 needs a CUDA device; take bf16 or fp32")
     # Processes on processors know of each other only if it is told that there is nothing else.
-    return Accelerator(mixed_precision="no" if wanted == "fp32" else wanted, cpu=not torch.accelerator.is_available())
+    made = Accelerator(mixed_precision="no" if wanted == "fp32" else wanted, cpu=not torch.accelerator.is_available())
+    here, cards = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if made.device.type == "cuda" and here > cards:  # NCCL refuses it too, at the first word they exchange
+        raise MienError(
+            f"{here} processes for {cards} graphics card{'s'[: cards > 1]} of this machine, and no two can share one; "
+            f"start torchrun with --nproc-per-node {cards}, or all on the processor with CUDA_VISIBLE_DEVICES="
+        )
+    return made
 
 
 def _fast_bf16() -> bool:
