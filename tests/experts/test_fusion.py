@@ -196,6 +196,18 @@ def test_a_poor_expert_has_little_say_however_sure_it_is_of_itself() -> None:
     assert Fusion.from_dict(json.loads(json.dumps(asdict(fusion)))) == fusion
 
 
+@pytest.mark.parametrize("answers", [1, 2])
+def test_an_expert_with_hardly_an_answer_at_trusted_faces_does_not_decide_alone(answers: int) -> None:
+    generator = np.random.default_rng(0)
+    true = generator.uniform(1, 80, 100)
+    ages = true[:, None] + generator.normal(size=(100, 3)) * [4, 6, 20]
+    sure = -generator.uniform(7, 9, (100, 3))
+    ages[answers:, 2], sure[answers:, 2] = nan, nan
+    ages[:answers, 2], sure[:answers, 2] = true[:answers] + 9, [-8.0, -8.001][:answers]
+    fused = fit(["a", "b", "c"], ages, sure, true)(np.array([[40.0, 40.0, 70.0]]), np.array([[-8.0, -8.0, -7.0]]))
+    assert fused.weights[0, 2] < 1 / 3
+
+
 def test_the_interval_holds_what_it_says_with_few_trusted_faces_and_many_experts() -> None:
     held = []
     for seed in range(8):

@@ -30,8 +30,8 @@ GAMMAS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 13.0, 20.0)
 LEVEL = 0.9
 #: Years of a knot of the bias correction, and the faces at a knot at which half of their mean error is believed.
 KNOT, BELIEF = 5.0, 20.0
-#: Trusted faces that a fit takes at least.
-LEAST = 50
+#: Trusted faces that a fit takes at least, and answers at them that tell how good and how sure an expert is.
+LEAST, FEWEST = 50, 10
 #: Parts of the trusted faces; the errors at each, by a fit on the others, tell the interval.
 FOLDS = 10
 
@@ -238,15 +238,16 @@ def _fit(
     for column in confidences.T:
         told = column[np.isfinite(column)]
         mu.append(float(told.mean()) if len(told) else 0.0)
-        sigma.append(float(told.std()) if len(told) else 0.0)
+        sigma.append(float(told.std()) if len(told) >= FEWEST else 0.0)
     fusion = Fusion(list(experts), mu, sigma, trusted=len(true))
     if correct_bias:
         fusion.knots = np.arange(0.0, 101.0, KNOT).tolist()
         fusion.bias = {name: _bias(ages[:, i], true, fusion.knots) for i, name in enumerate(fusion.experts)}
     corrected = fusion._corrected(ages)
     squared = np.square(corrected - true[:, None])
-    answered = np.isfinite(squared).any(0)
-    # One that never answered here counts as the poorest, should it answer later.
+    counts = np.isfinite(squared).sum(0)
+    answered = counts >= min(FEWEST, counts.max())
+    # One that hardly ever answered here counts as the poorest: a single answer, freed of its bias, would be perfect.
     worst = np.nanmean(squared[:, answered], axis=0).max()
     mean = np.array([np.nanmean(squared[:, i]) if there else worst for i, there in enumerate(answered)])
     fusion.merit = (-np.log(np.maximum(mean, 1e-6))).tolist()
@@ -265,10 +266,13 @@ def _fit(
 
 
 def _bias(said: np.ndarray, true: np.ndarray, knots: Sequence[float]) -> list[float]:
-    """An expert's mean error around each age that it says, drawn towards its mean error where it said it seldom."""
+    """An expert's mean error around each age that it says, drawn towards its mean error where it said it seldom; 0 with
+    fewer than `FEWEST` answers."""
     known = np.isfinite(said)
     error, said = (said - true)[known], said[known]
-    overall = float(error.mean()) if len(error) else 0.0
+    if len(error) < FEWEST:
+        return [0.0] * len(knots)
+    overall = float(error.mean())
     result = []
     for knot in knots:
         near = np.maximum(1 - np.abs(said - knot) / KNOT, 0.0)
