@@ -132,6 +132,18 @@ def test_copies_are_held_against_each_other_and_models_decide() -> None:
     assert found[0].score < 0.05
 
 
+def test_labels_of_seventy_or_more_do_not_make_95_a_common_age() -> None:
+    generator = np.random.default_rng(0)
+    said, low = drawn_ages(generator)
+    low[:400] = generator.permutation(low[:400])
+    binned = (low >= 70) & (generator.random(4000) < 0.8)
+    low[binned] = 70
+    low, said, binned = np.append(low, 95), np.append(said, 80), np.append(binned, False)
+    views = Views(["m"], said[None], np.full((1, 4001), 5.0))
+    open_ended, closed = (doubt(low, np.where(binned, last, low), views).wrong[-1] for last in (120, 80))
+    assert open_ended == pytest.approx(closed, rel=0.5)
+
+
 def test_copies_of_seventy_or_more_do_not_make_a_face_95() -> None:
     ages = [(60.0, 69.0), (70.0, 120.0), (70.0, 120.0)]
     manifest = Manifest.from_faces([Face(f"{row}.png", age=age) for row, age in enumerate(ages)], Path(), Crop("chip"))

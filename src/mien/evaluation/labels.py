@@ -104,7 +104,8 @@ def doubt(low: np.ndarray, high: np.ndarray, views: Views) -> Doubts:
         return Doubts(wrong, age, scale, 0.0)
     first, last, said, s = low[known] - 0.5, high[known] + 0.5, age[known], std[known]
     edges = np.arange(MAX_AGE + 2) - 0.5
-    density = np.concatenate([[0.0], np.cumsum(_density((low[known] + high[known]) / 2))])
+    middle = closed(np.stack([low, high], axis=1)[known]).mean(axis=1)
+    density = np.concatenate([[0.0], np.cumsum(_density(middle))])
     anywhere = np.interp(last, edges, density) - np.interp(first, edges, density)
     some = np.linspace(0, len(said) - 1, min(len(said), MOST)).astype(int)
     logs = np.log([_within(first[some], last[some], said[some], factor * s[some]) for factor in FACTORS])
