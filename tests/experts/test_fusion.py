@@ -208,6 +208,13 @@ def test_an_expert_with_hardly_an_answer_at_trusted_faces_does_not_decide_alone(
     assert fused.weights[0, 2] < 1 / 3
 
 
+def test_the_interval_of_an_expert_that_is_never_wrong_is_its_age() -> None:
+    true = np.random.default_rng(0).uniform(1, 80, 60)
+    fusion = fit(["a"], true[:, None], np.zeros((60, 1)), true)
+    fused = Fusion.from_dict(json.loads(json.dumps(asdict(fusion))))(np.array([[30.0]]), np.array([[0.0]]))
+    assert (fused.low[0], fused.high[0]) == (30.0, 30.0)
+
+
 def test_the_interval_holds_what_it_says_with_few_trusted_faces_and_many_experts() -> None:
     held = []
     for seed in range(8):

@@ -285,7 +285,7 @@ def _interval(errors: np.ndarray, total: np.ndarray) -> tuple[float, float, floa
     design = np.column_stack([np.ones(len(total)), total])
     a, b = np.linalg.lstsq(design, errors**2, rcond=None)[0]
     if not (a > 0 and b >= 0):  # the variance tells nothing of the error
-        a, b = float(np.mean(errors**2)), 0.0
+        a, b = max(float(np.mean(errors**2)), 1e-12), 0.0  # above 0 for experts that are never wrong
     scores = np.sort(errors / np.sqrt(a + b * total))
     rank = min(int(np.ceil((len(scores) + 1) * LEVEL)), len(scores)) - 1
     return float(a), float(b), float(scores[rank])
