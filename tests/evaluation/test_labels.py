@@ -1,5 +1,6 @@
 """Wrong labels that are put in on purpose, and whether they are found."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,28 @@ def test_labels_of_seventy_or_more_do_not_make_95_a_common_age() -> None:
     views = Views(["m"], said[None], np.full((1, 4001), 5.0))
     open_ended, closed = (doubt(low, np.where(binned, last, low), views).wrong[-1] for last in (120, 80))
     assert open_ended == pytest.approx(closed, rel=0.5)
+
+
+@pytest.mark.parametrize(
+    ("ages", "identical", "scores", "corrected"),
+    [
+        ([(20, 20), (22, 22), (60, 60)], False, [0.467, 0.467, 0.667], [("2.png", "age", "")]),
+        ([(20, 29), (22, 22), (60, 60)], True, [1 / 3, 1 / 3, 2 / 3], [("2.png", "age", "22")]),
+        ([(20, 20), (22, 22)], False, [0.2, 0.2], []),
+    ],
+)
+def test_copies_whose_ages_meet_stand_by_each_other(
+    ages: list[tuple[float, float]], identical: bool, scores: list[float], corrected: list[tuple[str, str, str]]
+) -> None:
+    count = len(ages)
+    manifest = Manifest.from_faces([Face(f"{row}.png", age=age) for row, age in enumerate(ages)], Path(), Crop("chip"))
+    pairs = [(0, row) for row in range(1, count)]
+    copies = no_copies(count, dict.fromkeys(range(count), 0), pairs)
+    copies = copies if identical else replace(copies, identical=~copies.identical)
+    nothing = Views([], np.zeros((0, count)), np.zeros((0, count)))
+    suspects = audit_labels(manifest, nothing, doubt(np.zeros(count), np.zeros(count), nothing), copies)
+    assert [one.score for one in sorted(suspects, key=lambda one: one.row)] == pytest.approx(scores, abs=1e-3)
+    assert corrections(suspects, manifest.strings("path"), 0.5) == corrected
 
 
 def test_copies_of_seventy_or_more_do_not_make_a_face_95() -> None:

@@ -178,28 +178,28 @@ def _copies(rows: np.ndarray, labels: Labels, doubts: Doubts, identical: bool, o
     kind = "byte-identical" if identical else "nearly the same"
     if "age" in differ:
         known = rows[~np.isnan(labels.low[rows])]
-        middle = closed(np.stack([labels.low, labels.high], axis=1)[known].astype(np.float64)).mean(axis=1)
-        alike = (np.abs(middle[:, None] - middle[None]) <= (0.5 if identical else FAR)).mean(1)
+        ends = np.stack([labels.low, labels.high], axis=1)[known].astype(np.float64)
+        middle, (low, high) = closed(ends).mean(axis=1), ends.T
+        apart = np.maximum(low[:, None] - high, low - high[:, None])
+        alike = apart <= 0.5 if identical else 1 - (apart / FAR).clip(0, 1)
+        worth = np.ones(len(known))
         ages, scales = doubts.age[known], doubts.scale[known]
         told = np.isfinite(ages) & np.isfinite(scales)
         if told.any():  # the same picture: one age for all copies
-            age, scale = ages[told].mean(), scales[told].mean()
-            alike = alike * (np.exp(-np.abs(middle - age) / scale) + 1e-6)
-        distinct = {value: alike[middle == value][0] for value in np.unique(middle)}
-        right = np.array([distinct[value] for value in middle]) / sum(distinct.values())
-        weight = 1.0 if identical else min(differ["age"] / FAR, 1.0)
-        best = middle[int(np.argmax(right))]
+            worth = np.exp(-np.abs(middle - ages[told].mean()) / scales[told].mean()) + 1e-6
+        right = alike @ worth / worth.sum()
+        best = int(np.argmax(right - 1e-6 * (high - low)))  # of equals the narrowest
         decided = float(np.max(right)) > 0.6
-        for row, given, share in zip(known.tolist(), middle.tolist(), right.tolist(), strict=True):
+        for row, off, share in zip(known.tolist(), apart[best].tolist(), right.tolist(), strict=True):
             suspect = of(row)
             others = ", ".join(f"{value:.3g}" for value in np.unique(middle[known != row]))
             mine = _years(labels.low[row], labels.high[row])
             suspect.evidence.append(f"labelled {mine}, {kind} pictures {others} years")
-            suspect.score = max(suspect.score, weight * (1 - share))
+            suspect.score = max(suspect.score, 1 - share)
             if not decided:
                 suspect.corrections["age"] = ""
-            elif abs(best - given) > 0.5:
-                suspect.corrections["age"] = round(float(best), 2)
+            elif off > 0.5:
+                suspect.corrections["age"] = round(float(middle[best]), 2)
     for name in differ.keys() - {"age"}:
         codes = labels.words[name]
         known = rows[codes[rows] >= 0]
