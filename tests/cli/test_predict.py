@@ -85,6 +85,15 @@ def test_all_formats_tell_the_same(run: Any, folder: Path, tmp_path: Path) -> No
     assert json.loads(again.stdout)["predictions"] == rows
 
 
+def test_names_that_break_lines_break_no_csv(run: Any, tmp_path: Path) -> None:
+    names = sorted(["a\rb.png", "a\nb.png", "a\r\nb.png", 'a,"b.png', "end\r\n.png"])
+    for name in names:
+        Image.new("RGB", (40, 40)).save(tmp_path / name)
+    told = run(tmp_path, "--crops", "--csv").stdout_bytes.decode()  # `stdout` is told with other ends of lines
+    assert [Path(row["input"]).name for row in csv.DictReader(io.StringIO(told, newline=""))] == names
+    assert told.splitlines(keepends=True)[0].endswith("error\n")
+
+
 def test_the_table_shows_ages_intervals_and_abstentions(run: Any, folder: Path) -> None:
     shown = run(folder, "--crops", "--max-width", "10").stdout
     assert "40 (36-44)" in shown

@@ -267,7 +267,12 @@ def _write_parquet(rows: Iterable[dict[str, Any]], path: Path, schema: Any) -> N
 def _print_csv(rows: Iterable[dict[str, Any]], columns: list[str]) -> None:
     import csv
 
-    writer = csv.DictWriter(sys.stdout, columns, restval="", lineterminator="\n")
+    class Lines:
+        def write(self, line: str) -> None:
+            sys.stdout.write(line.removesuffix("\r\n") + "\n")
+
+    # Before Python 3.13 a name is quoted for what ends a line here alone: "\r" in it would end one for who reads.
+    writer = csv.DictWriter(Lines(), columns, restval="", lineterminator="\r\n")
     writer.writeheader()
     writer.writerows(rows)
 
