@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mien.cli.console import one_line_errors
+from mien.cli.console import one_line_errors, print_json
+from mien.cli.main import main
 from mien.files import whole
 
 
@@ -46,3 +49,14 @@ def test_a_pipe_that_nobody_reads_ends_the_command_without_a_word() -> None:
         process.stdout.close()
         said = process.stderr.read()
     assert (process.returncode, said) == (1, b"")
+
+
+def test_letters_that_the_terminal_lacks_end_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(told, encoding="ascii", write_through=True))
+    monkeypatch.setattr("mien.cli.main.app", lambda: print("日"))
+    main()
+    print_json({"日": "é😀"})
+    plain, as_json = told.getvalue().decode("ascii").splitlines()
+    assert plain == r"\u65e5"
+    assert json.loads(as_json) == {"日": "é😀"}

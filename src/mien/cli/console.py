@@ -36,8 +36,9 @@ def ready(folder: Path, option: str = "-o") -> Path:
 
 
 def print_json(value: Any) -> None:
-    """One JSON object, and nothing else, on standard output."""
-    print(json.dumps(json.loads(to_json(value)), ensure_ascii=False))
+    """One JSON object, and nothing else, on standard output; in plain ASCII where that takes no other letters."""
+    utf8 = (sys.stdout.encoding or "utf-8").lower() in ("utf-8", "utf8")
+    print(json.dumps(json.loads(to_json(value)), ensure_ascii=not utf8))
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+
 import typer
 
 from mien.cli.audit import audit
@@ -78,4 +81,7 @@ def options(
 def main() -> None:
     """The entry point of the `mien` command."""
     keep_freed()
+    with suppress(AttributeError):  # whatever a program has put in its place
+        # A letter that the terminal's encoding lacks is told by its number: it must not cost what all work led to.
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     app()
