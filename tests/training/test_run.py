@@ -193,6 +193,20 @@ def test_choosing_on_judged_faces_is_said(drawn: Path, tmp_path: Path, capsys: p
     assert "caution" not in result["metrics"]["test"]["about"]
 
 
+def test_pictures_of_two_splits_are_said_before_the_training(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mien.training.run._train", lambda *_: None)
+    manifest = Manifest.open(drawn)
+    training = manifest.where(manifest.codes("split") == 0)
+    words = np.full(len(training), "val", object)
+    Manifest(training.with_columns({"split": words}).table, drawn, manifest.crop).save(tmp_path / "again")
+    told = f"data.faces: of {len(training)} of the {len(training) + 48} faces of val the same pictures stand in train"
+    for name, faces, said in (("a", f"[{drawn},{tmp_path / 'again'}]", True), ("b", str(drawn), False)):
+        train_run(load_recipe("demo", [f"data.faces={faces}", *SMALL]), tmp_path / name)
+        assert (told in " ".join(capsys.readouterr().err.split())) is said
+
+
 def test_landmarks_that_are_nowhere_are_said(drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = Manifest.open(drawn)
     Manifest(manifest.table.drop_columns(["landmarks"]), drawn, manifest.crop).save(tmp_path)

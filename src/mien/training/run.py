@@ -76,6 +76,8 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
         judged = np.isin(manifest.codes("split"), [SPLITS.index(split) for split in JUDGED])
         guard_labels(manifest.where(judged), "data.allow_relabelled=true")
     network, objective, loader = build(recipe, manifest, accelerator)
+    if main and (shared := _shared(manifest, recipe.data.train)):
+        _say(f"data.faces: of {shared} the same pictures stand in {recipe.data.train}; figures on them will flatter")
     with ExitStack() as held:
         if main:
             folder.mkdir(parents=True, exist_ok=True)
@@ -85,6 +87,21 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
             if not resume or not (folder / CONFIG).is_file():  # a recipe that cannot be built leaves the folder free
                 claim(folder, recipe, manifest)
         return _train(recipe, manifest, folder, network, objective, loader, accelerator, conclude, resume, show)
+
+
+def _shared(manifest: Manifest, train: str) -> str:
+    """How many faces of which other splits are pictures that the network learns from, in words: joined manifests, and
+    splits that were given, may cut one picture in two."""
+    codes, hashes = manifest.codes("split"), manifest.strings("sha256")
+    if train not in SPLITS:  # all faces: what that means for the others is said
+        return ""
+    learnt = set(hashes[codes == SPLITS.index(train)]) - {None}
+    found = []
+    for split in SPLITS:
+        there = hashes[codes == SPLITS.index(split)]
+        if split != train and (both := sum(one in learnt for one in there)):
+            found.append(f"{both:,} of the {len(there):,} faces of {split}")
+    return ", ".join(found)
 
 
 def _train(
