@@ -185,6 +185,14 @@ def test_what_cannot_be_trained_is_one_clear_line(drawn: Path, unjudged: Path, t
         train_run(recipe(tmp_path / "unlabelled"), tmp_path / "c", show=False)
 
 
+def test_splits_of_three_parts_are_told_what_chooses(drawn: Path, tmp_path: Path) -> None:
+    manifest = Manifest.open(drawn)
+    three = manifest.where(manifest.codes("split") != 1)
+    Manifest(three.table, drawn, manifest.crop).save(tmp_path / "three")
+    with pytest.raises(MienError, match=r"no face is in split 'select'.*some faces of train.*data\.select=val"):
+        train_run(recipe(tmp_path / "three"), tmp_path / "run", show=False)
+
+
 def test_choosing_on_judged_faces_is_said(drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = train_run(recipe(drawn, "training.epochs=1", "data.select=val"), tmp_path / "run", show=False)
     assert "data.select=val: the figures on val will flatter" in capsys.readouterr().err

@@ -56,6 +56,12 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
 
     keep_freed()
     manifest = open_faces(recipe)
+    there = _splits(manifest)
+    if recipe.data.select == "select" and "select" not in there and recipe.data.train in there:
+        raise MienError(
+            f"{manifest.path or 'the joined manifests'}: no face is in split 'select', which chooses the best epoch; "
+            "give it some faces of train, or let data.select=val choose (figures on val then flatter)"
+        )
     accelerator = _accelerator(recipe)
     recipe = recipe.model_copy(deep=True)
     recipe.training.precision = accelerator.mixed_precision if accelerator.mixed_precision != "no" else "fp32"
@@ -87,6 +93,10 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
             if not resume or not (folder / CONFIG).is_file():  # a recipe that cannot be built leaves the folder free
                 claim(folder, recipe, manifest)
         return _train(recipe, manifest, folder, network, objective, loader, accelerator, conclude, resume, show)
+
+
+def _splits(manifest: Manifest) -> set[str]:
+    return set(np.unique(manifest.strings("split").astype(str)))
 
 
 def _shared(manifest: Manifest, train: str) -> str:
@@ -243,7 +253,7 @@ def finish(
 
     estimator = load_estimator(folder, device)
     draw_history(folder, history)
-    there = set(np.unique(manifest.strings("split").astype(str)))
+    there = _splits(manifest)
     metrics: dict[str, Any] = {}
     reports: dict[str, str] = {}
     raw: dict[str, Raw] = {}
