@@ -229,6 +229,20 @@ def test_a_damaged_file_is_an_error_or_a_manifest(tmp_path, manifest, data):
         assert Manifest.open(file).hash
 
 
+def test_a_column_whose_name_is_no_text_is_damage(tmp_path, manifest):
+    file = manifest.save(tmp_path / "damaged.parquet")
+    name, parts = b"gender", file.read_bytes().split(b"gender")
+    for only in range(1, len(parts)):  # it stands in the schema, and again with each part of the column
+        file.write_bytes(name.join(parts[:only]) + b"\x80ender" + name.join(parts[only:]))
+        for opened in (Manifest.open, Slices):
+            with suppress(MienError):
+                assert opened(file).hash
+    file.write_bytes(b"\x80ender".join(parts))
+    for opened in (Manifest.open, Slices):
+        with pytest.raises(MienError, match="damaged"):
+            opened(file)
+
+
 text = st.text(st.characters(codec="utf-8", exclude_characters="\0/\\:."), min_size=1, max_size=12)
 
 

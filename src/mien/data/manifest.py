@@ -59,7 +59,7 @@ class Manifest:
             raise MienError(f"{path} {fault}; mien prepare SOURCE PATH -o FACES makes one")
         try:
             table = pq.read_table(file, memory_map=True)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise MienError(f"{file} is no Parquet file or is damaged: {' '.join(str(error).split())}") from None
         about = about_manifest(table.schema, file)
         if root is None:
@@ -388,11 +388,11 @@ def about_manifest(schema: pa.Schema, file: Path) -> dict[str, Any]:
             f"`mien prepare folder PICTURES --labels {file.name} -o FACES`"
         )
     try:
-        about = json.loads(entry)
+        about, _ = json.loads(entry), schema.names  # decodes the columns' names: damage shows there, too
         Crop.from_dict(about["crop"])
         version, about["root"] = int(about["version"]), str(about["root"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MienError(f"{file}: its entry on crop and root is damaged ({error!r}); prepare it again") from None
+        raise MienError(f"{file}: its columns' names, crop or root are damaged ({error!r}); prepare it again") from None
     if version > VERSION:
         raise MienError(f"{file} is of version {version}, this mien reads up to {VERSION}; install a newer one")
     return about

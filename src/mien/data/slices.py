@@ -31,7 +31,7 @@ class Slices:
         self._stamp = _stamp(self.path)
         try:
             schema = pq.read_schema(self.path)
-        except (pa.ArrowException, OSError):
+        except (pa.ArrowException, OSError, UnicodeDecodeError):
             Manifest.open(path)  # says what ails it
             raise
         about = about_manifest(schema, self.path)

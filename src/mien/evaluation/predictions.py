@@ -56,9 +56,9 @@ class Predictions:
             raise MienError(f"{path}: no such file; `mien evaluate` makes it")
         try:
             table = pq.read_table(path)
-        except (pa.ArrowInvalid, OSError) as error:
+            missing = [name for name in REQUIRED if name not in table.column_names]
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise MienError(f"{path}: not a Parquet file that can be read ({error})") from None
-        missing = [name for name in REQUIRED if name not in table.column_names]
         if missing:
             raise MienError(f"{path}: not a predictions table, no column {missing[0]!r}; `mien evaluate` makes one")
         return cls(table)

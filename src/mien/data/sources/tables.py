@@ -58,10 +58,10 @@ def read_table(path: str | Path) -> Rows:
 
     try:
         table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+        columns, cells = table.column_names, table.to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise MienError(f"{path} is no Parquet file or is damaged: {' '.join(str(error).split())}") from None
-    rows = [Row(f"{path.name} row {number}", values) for number, values in enumerate(table.to_pylist())]
-    return Rows(path.name, table.column_names, rows)
+    return Rows(path.name, columns, [Row(f"{path.name} row {number}", values) for number, values in enumerate(cells)])
 
 
 def read_csv(data: bytes, name: str) -> Rows:
