@@ -223,13 +223,13 @@ class AgeTransformer(nn.Module):
                 raise MienError(f"{self.name or 'this renderer'} reads no text; leave it out, or train one with `text`")
             there = ~text.isnan().any(dim=2)
             context.append(self.text(text.nan_to_num()))
-            always = there.new_ones(len(there), sum(part.shape[1] for part in context[:2]))
+            always = there.new_ones(there.shape[0], sum(part.shape[1] for part in context[:2]))
             mask = torch.cat([always, there], dim=1)[:, None, None]
         tokens = torch.cat([part.float() for part in context], dim=1)
 
         count = ages.shape[1]
         if self.settings.among == "anchors":
-            ages = torch.cat([ages, self.anchors.to(ages).expand(len(ages), -1)], dim=1)
+            ages = torch.cat([ages, self.anchors.to(ages).expand(ages.shape[0], -1)], dim=1)
         x = self.query(torch.cat([fourier(ages), fourier(ages - source[:, None])], dim=2))
         for block in self.blocks:
             others = x[:, count:] if self.settings.among == "anchors" else x
