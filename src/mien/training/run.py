@@ -134,8 +134,9 @@ def _train(
         where, world = str(accelerator.device), accelerator.num_processes
         where += f" of {world} processes" if world > 1 else ""
         _say(f"{faces:,} faces, {parameters:,} parameters, {len(loader):,} steps an epoch on {where}")
+        count = recipe.training.epochs
         seconds = estimate(objective, loader, recipe.training, accelerator)
-        _say(f"about {clock(seconds)} for {recipe.training.epochs} epochs, reading not counted")
+        _say(f"about {clock(seconds)} for {count} epoch{'' if count == 1 else 's'}, reading not counted")
 
     training_faces = manifest.split(recipe.data.train)
     history = train(

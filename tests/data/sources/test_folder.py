@@ -158,6 +158,8 @@ def test_label_files_that_cannot_be_read(pack, tmp_path):
     path = pack("folder", FILES)
     with pytest.raises(MienError, match="is not there; give a CSV or Parquet file"):
         read(path, tmp_path / "none.csv")
+    with pytest.raises(MienError, match="is a folder; give a CSV or Parquet file"):
+        read(path, tmp_path)
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(MienError, match="no Parquet file or is damaged"):
         read(path, tmp_path / "bad.parquet")

@@ -50,7 +50,8 @@ def read_table(path: str | Path) -> Rows:
     """
     path = Path(path)
     if not path.is_file():
-        raise MienError(f"{path} is not there; give a CSV or Parquet file")
+        fault = "is a folder" if path.is_dir() else "is not there"
+        raise MienError(f"{path} {fault}; give a CSV or Parquet file")
     if path.suffix.lower() != ".parquet":
         return read_csv(path.read_bytes(), path.name)
     import pyarrow as pa
