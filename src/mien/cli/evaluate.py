@@ -133,7 +133,7 @@ def print_figures(metrics: dict[str, Any]) -> None:
     from mien.cli.console import table
     from mien.report.affect import ROWS, is_continuous
     from mien.report.evaluation import CLASS_ROWS
-    from mien.report.explain import only_ages
+    from mien.report.explain import group_name, only_ages
     from mien.report.numbers import count, number, share, years
 
     rows: list[tuple[str, str, str, str]] = []
@@ -191,4 +191,4 @@ def print_figures(metrics: dict[str, Any]) -> None:
                 adjusted = f"; ages made equal{only_ages(gap)} {names}{years(gap['age_standardised'])}"
             print(f"gap by {by}: {most} - {least} {years(gap['raw'])} years{adjusted}")
     if age.get("undercovered"):
-        print(f"intervals cover significantly under 85 % of: {', '.join(age['undercovered'])}")
+        print(f"intervals cover significantly under 85 % of: {', '.join(map(group_name, age['undercovered']))}")

@@ -214,7 +214,9 @@ def _gaps(page: Page, gaps: Mapping[str, Any]) -> None:
         ):
             names = gap.get(pair) or gap.get("between")
             if number(gap.get(figure)).known:
-                rows.append((words(key), label, f"{names[1]} − {names[0]}" if names else None, years(gap[figure])))
+                rows.append(
+                    (words(key), label, words(f"{names[1]} − {names[0]}") if names else None, years(gap[figure]))
+                )
     if rows:
         page.heading("Largest gaps between groups", 3)
         page.table(("", "", "between", "difference of MAE (years)"), rows, text_columns=(0, 1, 2))

@@ -151,6 +151,6 @@ def known_groups(groups: Mapping[str, Any] | None, key: str) -> dict[str, Number
 
 
 def group_name(name: str) -> str:
-    """`age_bin: 0-9` as people say it: `age 0-9`."""
+    """`age_bin: 0-9` as people say it: `age 0-9`; `gender x age_bin: Male x 0-9`, which tells itself: `Male × 0-9`."""
     key, _, group = name.rpartition(": ")
-    return f"{words(key)} {group}".strip()
+    return words(group) if " x " in key else f"{words(key)} {group}".strip()
