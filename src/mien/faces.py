@@ -72,6 +72,12 @@ def closed(ages: np.ndarray) -> np.ndarray:
     return ages
 
 
+def middle(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The middle (N,) of age intervals whose ends are `low` and `high`, (N,) each; see `closed`. NaN where unknown."""
+    result: np.ndarray = closed(np.stack([low, high], axis=1)).mean(axis=1)
+    return result
+
+
 def age_bin(ages: np.ndarray) -> np.ndarray:
     """Index of the bin in `AGE_BINS` of each age in years, (N,) int64; -1 where the age is NaN."""
     ages = np.asarray(ages, dtype=np.float64)

@@ -74,6 +74,13 @@ def test_captions_of_labels(faces: Path, tmp_path: Path) -> None:
     assert label_caption(np.nan, None, None, None) == "photo of a person"
 
 
+def test_seventy_or_more_is_not_ninety_five(tmp_path: Path) -> None:
+    Image.fromarray(draw(sample(5, 0), 32)[0].transpose(1, 2, 0)).save(tmp_path / "0.png")
+    Manifest.from_faces([Face("0.png", age=(70.0, 120.0))], tmp_path, Crop("chip")).save(tmp_path / "faces")
+    (row,) = caption(Captioning(Slices(tmp_path / "faces")), tmp_path / "out", show=False).rows()
+    assert row["caption"] == "photo of a 75 year old person"
+
+
 def test_captions_of_an_image_text_model(faces: Path, tmp_path: Path) -> None:
     folder = tiny.janus(tmp_path / "janus")
     work = Captioning(Slices(faces), str(folder), longest=5, batch=3)

@@ -65,10 +65,10 @@ def caption(
     if captioner == LABELS and (asked := [n for n, v in (("prompt", prompt), ("longest", longest)) if v is not None]):
         raise MienError(f"--{asked[0]}: captions of labels have their own words; name a model with --captioner")
     slices, device = Slices(faces), usable(device)
-    words = None if language is None else build_language(language, device=device)  # refused now, not after hours
     folder = output or slices.path.parent / "captions"
     if known is not None and known.resolve().parent == folder.resolve():
         raise MienError(f"--known {known} lies in the folder that is to be written; name another folder with -o")
+    words = None if language is None else build_language(language, device=device)  # refused now, not after hours
     work = Captioning(
         slices,
         captioner,

@@ -10,7 +10,7 @@ import numpy as np
 
 from mien.data.duplicates import Duplicates, DuplicateSettings, Thumbnails, find_duplicates, read_thumbnails
 from mien.data.manifest import Manifest
-from mien.faces import AGE_BIN_NAMES, AGE_BINS, EXPRESSIONS, SPLITS, VOCABULARIES, closed
+from mien.faces import AGE_BIN_NAMES, AGE_BINS, EXPRESSIONS, SPLITS, VOCABULARIES, middle
 from mien.tasks.imbalance import age_histogram
 
 #: Years between the ages of one picture beyond which a label is plainly wrong.
@@ -155,15 +155,15 @@ class Labels:
 
     def ages(self) -> Findings | None:
         """Histogram by whole year (an interval is shared among its years), bins, mean, median, range."""
-        middle = closed(np.stack([self.low, self.high], axis=1)).mean(axis=1)
-        middle = middle[~np.isnan(middle)]
-        if not len(middle):
+        years = middle(self.low, self.high)
+        years = years[~np.isnan(years)]
+        if not len(years):
             return None
         return {
             "histogram": self.histogram.round(4).tolist(),
             "bins": dict(zip(AGE_BIN_NAMES, self._bins().round(4).tolist(), strict=True)),
-            "mean": float(middle.mean()),
-            "median": float(np.median(middle)),
+            "mean": float(years.mean()),
+            "median": float(np.median(years)),
             "lowest": float(np.nanmin(self.low)),
             "highest": float(np.nanmax(self.high)),
         }

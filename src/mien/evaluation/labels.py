@@ -14,7 +14,7 @@ from mien.data.inspection import FAR, Labels
 from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.experts.columns import SOURCE
-from mien.faces import MAX_AGE, SPLITS, VOCABULARIES, closed
+from mien.faces import MAX_AGE, SPLITS, VOCABULARIES, middle
 from mien.metrics.weighted import mean_of_known
 
 #: Years above which an age is doubted whatever else is known: a handful of people in a million reach them.
@@ -104,8 +104,7 @@ def doubt(low: np.ndarray, high: np.ndarray, views: Views) -> Doubts:
         return Doubts(wrong, age, scale, 0.0)
     first, last, said, s = low[known] - 0.5, high[known] + 0.5, age[known], std[known]
     edges = np.arange(MAX_AGE + 2) - 0.5
-    middle = closed(np.stack([low, high], axis=1)[known]).mean(axis=1)
-    density = np.concatenate([[0.0], np.cumsum(_density(middle))])
+    density = np.concatenate([[0.0], np.cumsum(_density(middle(low[known], high[known])))])
     anywhere = np.interp(last, edges, density) - np.interp(first, edges, density)
     some = np.linspace(0, len(said) - 1, min(len(said), MOST)).astype(int)
     logs = np.log([_within(first[some], last[some], said[some], factor * s[some]) for factor in FACTORS])
@@ -178,28 +177,28 @@ def _copies(rows: np.ndarray, labels: Labels, doubts: Doubts, identical: bool, o
     kind = "byte-identical" if identical else "nearly the same"
     if "age" in differ:
         known = rows[~np.isnan(labels.low[rows])]
-        ends = np.stack([labels.low, labels.high], axis=1)[known].astype(np.float64)
-        middle, (low, high) = closed(ends).mean(axis=1), ends.T
+        low, high = labels.low[known].astype(np.float64), labels.high[known].astype(np.float64)
+        years = middle(low, high)
         apart = np.maximum(low[:, None] - high, low - high[:, None])
         alike = apart <= 0.5 if identical else 1 - (apart / FAR).clip(0, 1)
         worth = np.ones(len(known))
         ages, scales = doubts.age[known], doubts.scale[known]
         told = np.isfinite(ages) & np.isfinite(scales)
         if told.any():  # the same picture: one age for all copies
-            worth = np.exp(-np.abs(middle - ages[told].mean()) / scales[told].mean()) + 1e-6
+            worth = np.exp(-np.abs(years - ages[told].mean()) / scales[told].mean()) + 1e-6
         right = alike @ worth / worth.sum()
         best = int(np.argmax(right - 1e-6 * (high - low)))  # of equals the narrowest
         decided = float(np.max(right)) > 0.6
         for row, off, share in zip(known.tolist(), apart[best].tolist(), right.tolist(), strict=True):
             suspect = of(row)
-            others = ", ".join(f"{value:.3g}" for value in np.unique(middle[known != row]))
+            others = ", ".join(f"{value:.3g}" for value in np.unique(years[known != row]))
             mine = _years(labels.low[row], labels.high[row])
             suspect.evidence.append(f"labelled {mine}, {kind} pictures {others} years")
             suspect.score = max(suspect.score, 1 - share)
             if not decided:
                 suspect.corrections["age"] = ""
             elif off > 0.5:
-                suspect.corrections["age"] = round(float(middle[best]), 2)
+                suspect.corrections["age"] = round(float(years[best]), 2)
     for name in differ.keys() - {"age"}:
         codes = labels.words[name]
         known = rows[codes[rows] >= 0]
@@ -256,9 +255,9 @@ def folds(manifest: Manifest, count: int, seed: int = 0) -> list[Manifest]:
     return made
 
 
-def _density(middle: np.ndarray) -> np.ndarray:
+def _density(years: np.ndarray) -> np.ndarray:
     """Share of the labels at each whole year, smoothed; never 0."""
-    counts = np.bincount(np.clip(np.round(middle), 0, MAX_AGE).astype(int), minlength=MAX_AGE + 1) + 0.1
+    counts = np.bincount(np.clip(np.round(years), 0, MAX_AGE).astype(int), minlength=MAX_AGE + 1) + 0.1
     kernel = np.ones(2 * SMOOTH + 1) / (2 * SMOOTH + 1)
     smooth = np.convolve(np.pad(counts, SMOOTH, mode="edge"), kernel, mode="valid")
     density: np.ndarray = smooth / smooth.sum()

@@ -15,6 +15,7 @@ from mien.data.manifest import Manifest
 from mien.data.pictures import decode, sha256
 from mien.data.slices import Slices
 from mien.errors import MienError, PictureError
+from mien.faces import middle
 from mien.files import file_hash, whole
 from mien.jobs.engine import Job, first_rank
 from mien.jobs.inputs import Item, ManifestItems
@@ -100,7 +101,7 @@ class Captioning:
             yield [{"row": row, "sha256": key, "caption": caption, "error": error}]
 
     def _from_labels(self, part: Manifest) -> Iterator[tuple[bytes | None, str | None, str | None]]:
-        age = (part.numbers("age_low") + part.numbers("age_high")) / 2
+        age = middle(part.numbers("age_low"), part.numbers("age_high"))
         words = zip(*(part.strings(name) for name in ("gender", "race", "expression")), strict=True)
         for item, key, years, said in zip(ManifestItems(part), part.strings("sha256"), age, words, strict=True):
             try:

@@ -102,17 +102,15 @@ def widest_difference(replicates: np.ndarray, sizes: np.ndarray) -> tuple[Estima
     first, second = np.triu_indices(len(replicates), 1)
     # A resample that leaves a small group without faces says nothing of its differences, and all of the others.
     defined = 2 * (~np.isnan(replicates[:, 1:])).sum(axis=1) > replicates.shape[1] - 1
-    value = float(replicates[most, 0] - replicates[least, 0])
-    n = int(sizes[least] + sizes[most])
-    found: Estimate = {"value": value, "low": float("nan"), "high": float("nan"), "n": n}
-    if not (defined[least] and defined[most]):
-        return found, least, most
-    told = defined[first] & defined[second]
-    drawn = replicates[second[told]] - replicates[first[told]]
-    away = np.abs(drawn[:, 1:] - drawn[:, :1])
-    errors = np.nanstd(drawn[:, 1:], axis=1, keepdims=True)
-    furthest = np.fmax.reduce(np.divide(away, errors, out=np.zeros_like(away), where=errors > 0), axis=0)
-    reach = float(np.nanpercentile(furthest, 95) * np.nanstd(replicates[most, 1:] - replicates[least, 1:]))
+    widest, reach = replicates[most] - replicates[least], float("nan")
+    if defined[least] and defined[most]:
+        told = defined[first] & defined[second]
+        drawn = replicates[second[told]] - replicates[first[told]]
+        away = np.abs(drawn[:, 1:] - drawn[:, :1])
+        errors = np.nanstd(drawn[:, 1:], axis=1, keepdims=True)
+        furthest = np.fmax.reduce(np.divide(away, errors, out=np.zeros_like(away), where=errors > 0), axis=0)
+        reach = float(np.nanpercentile(furthest, 95) * np.nanstd(widest[1:]))
+    value, n = float(widest[0]), int(sizes[least] + sizes[most])
     return {"value": value, "low": value - reach, "high": value + reach, "n": n}, least, most
 
 

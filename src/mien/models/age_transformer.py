@@ -229,6 +229,7 @@ class AgeTransformer(nn.Module):
 
         count = ages.shape[1]
         if self.settings.among == "anchors":
+            # Not len(ages): what traces the network for ONNX takes it for a constant, and has to begin again.
             ages = torch.cat([ages, self.anchors.to(ages).expand(ages.shape[0], -1)], dim=1)
         x = self.query(torch.cat([fourier(ages), fourier(ages - source[:, None])], dim=2))
         for block in self.blocks:

@@ -15,7 +15,7 @@ from mien.data.sources.drawn import EXTRAS, DrawnSource, factors_at
 from mien.errors import MienError
 from mien.evaluation.ageing.judges import Judges
 from mien.evaluation.groups import Partition, partitions
-from mien.faces import age_bin, closed
+from mien.faces import age_bin, middle
 
 #: Faces that are shown to the networks at a time.
 TOGETHER = 8
@@ -51,10 +51,8 @@ def balanced(manifest: Manifest, count: int, seed: int = 0) -> np.ndarray:
 
 
 def middle_age(manifest: Manifest) -> np.ndarray:
-    """(N,) float64 years, the middle where the age is an interval (see `closed`), NaN where unknown."""
-    ages = np.stack([manifest.numbers("age_low"), manifest.numbers("age_high")], axis=1).astype(np.float64)
-    middle: np.ndarray = closed(ages).mean(axis=1)
-    return middle
+    """(N,) float64 years, the middle where the age is an interval, NaN where unknown."""
+    return middle(*(manifest.numbers(name).astype(np.float64) for name in ("age_low", "age_high")))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mien.faces import AGE_BIN_NAMES, AGE_BINS, EXPRESSIONS, GENDERS, MAX_AGE, RACES, closed
+from mien.faces import AGE_BIN_NAMES, AGE_BINS, EXPRESSIONS, GENDERS, MAX_AGE, RACES, middle
 from mien.report.numbers import Number
 from mien.report.style import (
     BLUE,
@@ -141,8 +141,7 @@ def _ages(axes: Axes, years: np.ndarray, low: np.ndarray, high: np.ndarray) -> N
         return nothing(axes, "Age", "no face carries an age")
     panel(axes, "Age", "age (years)", "faces", grid="y")
     axes.bar(np.arange(len(years)), years, width=1.0, color=BLUE, alpha=0.75, linewidth=0)
-    # As the page and the command tell it.
-    median = float(np.nanmedian(closed(np.stack([low, high], axis=1)).mean(axis=1)))
+    median = float(np.nanmedian(middle(low, high)))  # as the page and the command tell it
     rule(axes, median, f"median {median:.0f}")
     axes.set_ylim(0, years.max() * 1.3)
     last = int(np.flatnonzero(years).max())
