@@ -99,6 +99,7 @@ def test_a_run_may_start_from_another_renderer(drawn: Path, tmp_path: Path) -> N
     moving, _, _ = assemble(recipe(drawn, *start, "age_transformer.warp=0.1"), Manifest.open(drawn), Accelerator())
     assert moving.move is not None
     assert torch.equal(moving.stem[1].weight, first.stem[1].weight)
+    assert moving.learnt == network.learnt
     save_age_transformer(tmp_path / "moving", moving)
     with pytest.raises(MienError, match=r"moving: it was built otherwise; give this run age_transformer\.warp=0\.1$"):
         assemble(recipe(drawn, f"model.init={tmp_path / 'moving'}", start[1]), Manifest.open(drawn), Accelerator())

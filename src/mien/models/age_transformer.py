@@ -313,7 +313,7 @@ def with_warp(network: AgeTransformer, warp: float) -> AgeTransformer:
     """A network that moved no pixels, now one that may learn to: until then it renders as before."""
     grown = AgeTransformer(network.settings.model_copy(update={"warp": warp}), network.crop)
     grown.load_state_dict(grown.state_dict() | network.state_dict())
-    grown.name, grown.ages, grown.card = network.name, network.ages, network.card
+    grown.name, grown.ages, grown.card, grown.learnt = network.name, network.ages, network.card, network.learnt
     return grown
 
 
