@@ -16,9 +16,13 @@ def test_latents_that_do_not_vary_are_not_active() -> None:
 
 def test_collapse_is_said_with_what_to_change_and_only_then() -> None:
     assert collapse(40, 126, 100.0, 0.6) == ""
-    for said in (collapse(2, 126, 0.4, 0.6), collapse(126, 126, 3.0, 0.02), collapse(0, 8, 0.0, 0.0)):
-        assert "posterior collapse" in said
+    for said in (collapse(2, 126, 0.4, 0.6), collapse(0, 8, 0.0, 0.0)):
+        assert said.startswith("posterior collapse: ")
         assert "lower beta" in said
+    # All latents in use are no collapse, whatever else is wrong.
+    unread = collapse(126, 126, 3.0, 0.02)
+    assert unread.startswith("a code that says next to nothing of the picture: 126 of 126 latents of z_id are in use")
+    assert "lower beta" in unread
 
 
 def test_the_probe_reads_what_is_there_and_nothing_else() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 ACTIVE = 0.01
 #: Ridge penalties as shares of the faces learnt from, the code being standardised; the best is chosen within them.
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
-#: A code with a smaller share of active latents, or that explains less of the pictures, has collapsed.
+#: A code with a smaller share of active latents has collapsed; one that explains less of the pictures says too little.
 FEWEST_ACTIVE, LEAST_EXPLAINED = 0.05, 0.1
 
 
@@ -25,12 +25,14 @@ def collapse(in_use: int, latents: int, rate: float, explained: float) -> str:
 
     `rate` is in nats, `explained` the share of the pictures' variance about their mean that reconstructions explain.
     """
-    if in_use >= max(1.0, FEWEST_ACTIVE * latents) and explained >= LEAST_EXPLAINED:
+    used = in_use >= max(1.0, FEWEST_ACTIVE * latents)
+    if used and explained >= LEAST_EXPLAINED:
         return ""
+    fault = "a code that says next to nothing of the picture" if used else "posterior collapse"
     return (
-        f"posterior collapse: {in_use} of {latents} latents of z_id are in use ({rate:.2f} nats a face), "
-        f"reconstructions explain {explained:.0%} of the pictures' variance; lower beta, give a capacity or free_bits, "
-        "raise reconstruction_weight, or let it learn longer if it has only begun"
+        f"{fault}: {in_use} of {latents} latents of z_id are in use ({rate:.2f} nats a face), reconstructions explain "
+        f"{explained:.0%} of the pictures' variance; lower beta, give a capacity or free_bits, raise "
+        "reconstruction_weight, or let it learn longer if it has only begun"
     )
 
 
