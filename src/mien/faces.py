@@ -61,6 +61,8 @@ MIN_AGE, MAX_AGE = 0, 120
 #: The eight bins of every table by age: first and last whole year of each.
 AGE_BINS = ((0, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (60, 69), (70, MAX_AGE))
 AGE_BIN_NAMES = ("0-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+")
+#: Between the two names of a crossing of groupings and of its groups: `gender x race`, `Male x White`.
+CROSS = " x "
 
 
 def closed(ages: np.ndarray) -> np.ndarray:

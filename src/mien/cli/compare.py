@@ -68,6 +68,7 @@ def _open(run: Path, split: str) -> Predictions:
 
 def _print_tables(first: Path, second: Path, result: dict[str, Any]) -> None:
     from mien.cli.console import say, table
+    from mien.faces import CROSS
 
     faces = result["faces"]
     say(
@@ -88,7 +89,7 @@ def _print_tables(first: Path, second: Path, result: dict[str, Any]) -> None:
             _row(f"{by}: {name}", figure, group[figure])
             for by, table_of in groups.items()
             for name, group in table_of.items()
-            if figure in group and " x " not in by
+            if figure in group and CROSS not in by
         ]
         if rows:
             table(headers, rows, title=f"{task}: {figure} by group")

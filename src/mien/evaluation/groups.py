@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mien.faces import AGE_BIN_NAMES, GENDERS, RACES, age_bin
+from mien.faces import AGE_BIN_NAMES, CROSS, GENDERS, RACES, age_bin
 from mien.metrics import age
 from mien.metrics.bootstrap import Bootstrap, Figure, estimate, widest_difference
 
@@ -17,8 +17,6 @@ from mien.metrics.bootstrap import Bootstrap, Figure, estimate, widest_differenc
 FEWEST = 30
 #: An age bin enters the age-standardised comparison when every group compared has so many faces in it.
 FEWEST_IN_BIN = 10
-#: Between the two names of a crossing and of its groups: `gender x race`, `Male x White`.
-CROSS = " x "
 #: Partitions between whose groups gaps are told.
 COMPARED = ("gender", "race", f"gender{CROSS}race")
 #: `rows -> {name: figure}`: the figures of the faces `rows`, to be bootstrapped.

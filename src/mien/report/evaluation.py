@@ -7,11 +7,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from mien.faces import CROSS
 from mien.report import affect
 from mien.report.explain import DEFINITIONS, LIMITS, OF_AGE, only_ages, summary
 from mien.report.html import Card, Page, Picture
 from mien.report.numbers import count, number, share, size, suppressed, years
-from mien.report.style import words
+from mien.report.style import crossed, words
 
 Figures = Mapping[str, Figure]
 #: Columns of a table of groups: head, key, how it is written. Columns without any figure are left out.
@@ -189,7 +190,7 @@ def _for_whom(page: Page, age: Mapping[str, Any], figures: dict[str, Figure]) ->
         page.heading("Age: for whom it is wrong")
         _gaps(page, age.get("gaps") or {})
         for key, table in groups.items():
-            if " x " in key:
+            if CROSS in key:
                 with page.details(f"By {words(key)}"):
                     _group_table(page, table, AGE_COLUMNS)
             else:
@@ -272,7 +273,7 @@ def _group_table(page: Page, groups: Mapping[str, Any], columns: Sequence[tuple[
     trained = any(_get(group, "train_n") is not None for group in groups.values())
     rows = []
     for name, group in groups.items():
-        row: list[Any] = [name.replace(" x ", " × "), size(group)]
+        row: list[Any] = [crossed(name), size(group)]
         if trained:
             row.append(_get(group, "train_n"))
         if suppressed(group):

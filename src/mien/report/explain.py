@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mien.faces import AGE_BIN_NAMES
+from mien.faces import AGE_BIN_NAMES, CROSS
 from mien.report.numbers import Number, number, share, size, suppressed, years
 from mien.report.style import words
 
@@ -89,7 +89,7 @@ def _age(age: Mapping[str, Any]) -> list[str]:
         order = sorted(bins, key=lambda name: bins[name].value)
         closest, furthest = (f"{name} ({years(bins[name])})" for name in (order[0], order[-1]))
         found.append(f"By age it is closest for {closest} and furthest off for {furthest}.")
-    found += [_gap(key, gap) for key, gap in (age.get("gaps") or {}).items() if " x " not in key]
+    found += [_gap(key, gap) for key, gap in (age.get("gaps") or {}).items() if CROSS not in key]
     if number(age.get("coverage90")).known:
         found.append(_intervals(age))
     return found
@@ -153,4 +153,4 @@ def known_groups(groups: Mapping[str, Any] | None, key: str) -> dict[str, Number
 def group_name(name: str) -> str:
     """`age_bin: 0-9` as people say it: `age 0-9`; `gender x age_bin: Male x 0-9`, which tells itself: `Male × 0-9`."""
     key, _, group = name.rpartition(": ")
-    return words(group) if " x " in key else f"{words(key)} {group}".strip()
+    return words(group) if CROSS in key else f"{words(key)} {group}".strip()

@@ -16,6 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
+from mien.faces import CROSS
 from mien.files import whole
 from mien.report.numbers import Number, number, size, suppressed
 
@@ -147,7 +148,12 @@ def shorten(text: str, length: int) -> str:
 
 def words(key: str) -> str:
     """The name of a grouping as people say it: `age_bin` is `age`, `gender x race` is `gender × race`."""
-    return key.replace("age_bin", "age").replace("_", " ").replace(" x ", " × ")
+    return crossed(key.replace("age_bin", "age").replace("_", " "))
+
+
+def crossed(name: str) -> str:
+    """The name of a crossing or of a group of it as people write it: `Male x White` is `Male × White`."""
+    return name.replace(CROSS, " × ")
 
 
 class Row(NamedTuple):

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from mien.faces import CROSS
 from mien.report.numbers import Number, number, years
 from mien.report.style import (
     BLUE,
@@ -106,7 +107,7 @@ def training_count(age: Mapping[str, Any]) -> Figure:
     """
     groups = age.get("groups") or {}
     # Crossings are left out: too many names for one panel.
-    points = {key: _trained(table) for key, table in groups.items() if " x " not in key}
+    points = {key: _trained(table) for key, table in groups.items() if CROSS not in key}
     points = {key: found for key, found in points.items() if len(found) > 1}
     figure = sheet(4.1 * max(len(points), 1.1), 4.3)
     panels = figure.subplots(1, max(len(points), 1), squeeze=False, sharey=True)[0]
