@@ -39,6 +39,8 @@ VOCABULARIES: dict[str, tuple[str, ...]] = {
     "race7": RACES7,
     "expression": EXPRESSIONS,
 }
+#: Manifest columns that hold a number in [-1, 1].
+CONTINUOUS = ("valence", "arousal")
 SPLITS = ("train", "select", "val", "test")
 #: Where each of the 68 iBUG landmarks goes when the picture is mirrored: left and right change places.
 MIRRORED = np.array(
@@ -159,7 +161,7 @@ class Face:
             value = getattr(self, column)
             if value is not None and value not in words:
                 raise MienError(f"{self.path}: {column} {value!r} is none of {', '.join(words)}")
-        for column in ("valence", "arousal"):
+        for column in CONTINUOUS:
             value = getattr(self, column)
             if value is not None and not -1.0 <= value <= 1.0:
                 raise MienError(f"{self.path}: {column} {value} is outside [-1, 1]")

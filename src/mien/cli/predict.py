@@ -278,8 +278,9 @@ def _print_csv(rows: Iterable[dict[str, Any]], columns: list[str]) -> None:
 
 
 def _print_table(rows: list[dict[str, Any]], own: Sequence[str] = ()) -> None:
+    from mien.faces import CONTINUOUS
     from mien.jobs.draw import age_text
-    from mien.jobs.prediction import CONTINUOUS, NAMED
+    from mien.jobs.prediction import NAMED
 
     def share(row: dict[str, Any], task: str) -> str | None:
         return None if row.get(task) is None else f"{row[task]} ({row[f'{task}_p']:.2f})"

@@ -10,12 +10,11 @@ import numpy as np
 
 from mien.data.duplicates import Duplicates, DuplicateSettings, Thumbnails, find_duplicates, read_thumbnails
 from mien.data.manifest import Manifest
-from mien.faces import AGE_BIN_NAMES, AGE_BINS, EXPRESSIONS, SPLITS, VOCABULARIES, middle
+from mien.faces import AGE_BIN_NAMES, AGE_BINS, CONTINUOUS, EXPRESSIONS, SPLITS, VOCABULARIES, middle
 from mien.tasks.imbalance import age_histogram
 
 #: Years between the ages of one picture beyond which a label is plainly wrong.
 FAR = 5.0
-FEELINGS = ("valence", "arousal")
 Findings = dict[str, Any]
 
 
@@ -44,7 +43,7 @@ def inspect_manifest(
         "counts": labels.counts(),
         "age": labels.ages(),
         "imbalance": labels.imbalance(),
-        "feelings": {name: spread(manifest.numbers(name)) for name in FEELINGS if manifest.has(name)},
+        "feelings": {name: spread(manifest.numbers(name)) for name in CONTINUOUS if manifest.has(name)},
         "votes": votes(manifest),
         "landmarks": landmarks(manifest),
         "changed": [paths[row] for row in _changed(manifest, thumbnails)],

@@ -14,10 +14,10 @@ from mien.data.sources.base import Rejected, number, word
 from mien.data.sources.folder import Finder
 from mien.data.sources.tables import Row, Rows, read_table
 from mien.errors import MienError, unknown
-from mien.faces import RACE_OF_RACE7, SPLITS, VOCABULARIES, Face
+from mien.faces import CONTINUOUS, RACE_OF_RACE7, SPLITS, VOCABULARIES, Face
 
 #: What `--corrections` may set: `age` is an exact one.
-CORRECTABLE = ("age", "age_low", "age_high", *VOCABULARIES, "valence", "arousal")
+CORRECTABLE = ("age", "age_low", "age_high", *VOCABULARIES, *CONTINUOUS)
 #: Both ends of an age's interval, as far as they are known while rows are read.
 Ends = tuple[float | None, float | None]
 

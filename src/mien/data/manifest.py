@@ -19,7 +19,7 @@ from mien.data.columns import alike, column_of, extra_array, moved, shared_root,
 from mien.data.pictures import Pictures
 from mien.data.schema import ENHANCED_HASH, LABELS, LISTS, TRACED, TYPES, WORDS, check
 from mien.errors import MienError, unknown
-from mien.faces import SPLITS, VOCABULARIES, Crop, Face
+from mien.faces import CONTINUOUS, SPLITS, VOCABULARIES, Crop, Face
 from mien.files import whole
 
 #: The table's name in the folder that `mien prepare` makes.
@@ -92,7 +92,7 @@ class Manifest:
         }
         for name in LISTS:
             columns[name] = [None if (value := getattr(face, name)) is None else value.ravel() for face in faces]
-        for name in (*VOCABULARIES, "valence", "arousal", "person", "split", "source"):
+        for name in (*VOCABULARIES, *CONTINUOUS, "person", "split", "source"):
             columns[name] = [getattr(face, name) for face in faces]
         for name in TRACED:
             columns[f"{name}_from"] = [
@@ -246,7 +246,7 @@ class Manifest:
     def face(self, row: int) -> Face:
         """One face; what is no column of a manifest stands in `extra`."""
         values = {name: self.table[name][row].as_py() for name in self.table.column_names}
-        plain = (*VOCABULARIES, "valence", "arousal", "person", "split", "source")
+        plain = (*VOCABULARIES, *CONTINUOUS, "person", "split", "source")
         points, votes = values.get("landmarks"), values.get("expression_votes")
         return Face(
             path=values["path"],

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from mien.data.archives import leads_outside
 from mien.errors import MienError
-from mien.faces import MAX_AGE, MIN_AGE, SPLITS, VOCABULARIES, VOTES
+from mien.faces import CONTINUOUS, MAX_AGE, MIN_AGE, SPLITS, VOCABULARIES, VOTES
 
 WORD = pa.dictionary(pa.int32(), pa.string())
 #: 68 points as x, y, x, y, ... in pixels of the stored picture.
@@ -18,11 +18,11 @@ LANDMARKS = pa.list_(pa.float32(), 136)
 #: Columns of several numbers a face; a face has all of them or none.
 LISTS: dict[str, pa.DataType] = {"landmarks": LANDMARKS, "expression_votes": pa.list_(pa.float32(), len(VOTES))}
 #: What is learnt of a face, in the order in which `Manifest.hash` reads it.
-LABELS = ("age_low", "age_high", *VOCABULARIES, "valence", "arousal", *LISTS)
+LABELS = ("age_low", "age_high", *VOCABULARIES, *CONTINUOUS, *LISTS)
 #: A better picture of the same face that `mien enhance` made, from the same root, and the sha256 of its bytes.
 ENHANCED, ENHANCED_HASH = "enhanced", "enhanced_sha256"
 #: Labels that have a column of provenance, by the column's stem.
-TRACED = ("age", *VOCABULARIES, "expression_votes", "valence", "arousal", "landmarks")
+TRACED = ("age", *VOCABULARIES, "expression_votes", *CONTINUOUS, "landmarks")
 
 TYPES: dict[str, pa.DataType] = {
     "path": pa.string(),
@@ -35,8 +35,7 @@ TYPES: dict[str, pa.DataType] = {
     "age_low": pa.float32(),
     "age_high": pa.float32(),
     **dict.fromkeys(VOCABULARIES, WORD),
-    "valence": pa.float32(),
-    "arousal": pa.float32(),
+    **dict.fromkeys(CONTINUOUS, pa.float32()),
     **LISTS,
     "person": pa.string(),
     "group": pa.int64(),
@@ -48,8 +47,7 @@ TYPES: dict[str, pa.DataType] = {
 RANGES: dict[str, tuple[float, float]] = {
     "age_low": (MIN_AGE, MAX_AGE),
     "age_high": (MIN_AGE, MAX_AGE),
-    "valence": (-1.0, 1.0),
-    "arousal": (-1.0, 1.0),
+    **dict.fromkeys(CONTINUOUS, (-1.0, 1.0)),
     "width": (1, 2**31 - 1),
     "height": (1, 2**31 - 1),
 }

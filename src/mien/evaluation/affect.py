@@ -17,8 +17,6 @@ from mien.metrics import age, concordance, raters
 from mien.metrics.bootstrap import Bootstrap
 from mien.metrics.weighted import mean
 
-#: Tasks whose answer is a number in [-1, 1].
-CONTINUOUS = ("valence", "arousal")
 #: Name in the JSON -> function of (true, predicted, weights).
 CONTINUOUS_FIGURES: dict[str, Callable[..., np.ndarray]] = {
     "ccc": concordance.ccc,

@@ -10,12 +10,12 @@ import numpy as np
 
 from mien.errors import MienError
 from mien.evaluation import uncertainty
-from mien.evaluation.affect import BY_GROUP, CONTINUOUS, CONTINUOUS_FIGURES
+from mien.evaluation.affect import BY_GROUP, CONTINUOUS_FIGURES
 from mien.evaluation.classes import class_figures, confusion_figure, overall
 from mien.evaluation.groups import FEWEST, Figures, Partition, pair_figures
 from mien.evaluation.judge import AGE_FIGURES
 from mien.evaluation.predictions import Predictions
-from mien.faces import VOCABULARIES
+from mien.faces import CONTINUOUS, VOCABULARIES
 from mien.metrics.bootstrap import Bootstrap, estimate
 
 #: +1 where more is better, -1 where less is; a figure that is not here has no better side.

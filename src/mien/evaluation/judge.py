@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from mien.evaluation import groups, uncertainty
-from mien.evaluation.affect import CONTINUOUS, judge_continuous, judge_raters
+from mien.evaluation.affect import judge_continuous, judge_raters
 from mien.evaluation.classes import judge_classes
 from mien.evaluation.groups import COMPARED, Partition, pair_figures
 from mien.evaluation.predictions import Predictions
-from mien.faces import VOCABULARIES
+from mien.faces import CONTINUOUS, VOCABULARIES
 from mien.metrics import age
 from mien.metrics.bootstrap import Bootstrap
 

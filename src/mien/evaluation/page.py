@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mien.evaluation.affect import CONTINUOUS
 from mien.evaluation.classes import probabilities
 from mien.evaluation.predictions import Predictions
 from mien.evaluation.worst import exact_rows
-from mien.faces import EXPRESSIONS, VOCABULARIES
+from mien.faces import CONTINUOUS, EXPRESSIONS, VOCABULARIES
 from mien.files import write_text
 
 if TYPE_CHECKING:

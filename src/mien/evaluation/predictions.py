@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from mien.errors import MienError
 from mien.evaluation.groups import Partition, partitions
-from mien.faces import GENDERS, RACES, SPLITS, VOCABULARIES, VOTES
+from mien.faces import CONTINUOUS, GENDERS, RACES, SPLITS, VOCABULARIES, VOTES
 from mien.files import whole
 from mien.progress import Progress
 
@@ -330,7 +330,7 @@ def predictions_table(
         "source": pa.array(faces.strings("source"), pa.string()),
         "group": pa.array(faces.groups(), pa.int64()),
     }
-    for name in ("age_low", "age_high", "valence", "arousal"):
+    for name in ("age_low", "age_high", *CONTINUOUS):
         if manifest.has(name):
             table[f"true_{name}"] = pa.array(faces.numbers(name), pa.float32())
     for name in VOCABULARIES:

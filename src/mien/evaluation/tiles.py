@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mien.evaluation.affect import CONTINUOUS
 from mien.evaluation.predictions import Predictions
 from mien.evaluation.worst import exact_rows, pictures_of
-from mien.faces import VOCABULARIES
+from mien.faces import CONTINUOUS, VOCABULARIES
 from mien.metrics.raters import expression_labels, plurality
 
 if TYPE_CHECKING:

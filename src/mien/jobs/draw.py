@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mien.faces import CONTINUOUS
 from mien.jobs.workers import Row
 
 #: Shorter side in pixels below which a picture is enlarged, so that letters have room.
@@ -30,7 +31,7 @@ def age_text(row: Row) -> str:
 
 def affect_text(row: Row) -> str:
     """Valence and arousal as people read them: `valence +0.31, arousal −0.12`; empty where neither is told."""
-    told = [(name, row.get(name)) for name in ("valence", "arousal")]
+    told = [(name, row.get(name)) for name in CONTINUOUS]
     return ", ".join(f"{name} {value:+.2f}".replace("-", "−") for name, value in told if value is not None)
 
 

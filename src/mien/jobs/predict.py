@@ -18,11 +18,11 @@ from mien.data.align import require_view
 from mien.data.detect import Detector, build_detector, known_by
 from mien.errors import MienError, unknown
 from mien.evaluation.locate import Locator, build_locator
-from mien.faces import VOCABULARIES, Crop
+from mien.faces import CONTINUOUS, VOCABULARIES, Crop
 from mien.jobs.engine import Job
 from mien.jobs.inputs import Item, Items, expand
 from mien.jobs.locate import Place, Sight, in_crop, in_photo
-from mien.jobs.prediction import ALWAYS, CONTINUOUS, KNOWN, NAMED, NO_FACE, Prediction
+from mien.jobs.prediction import ALWAYS, KNOWN, NAMED, NO_FACE, Prediction
 from mien.jobs.stream import Done, Loaded, stream
 from mien.jobs.workers import Engine, Row
 from mien.models.checkpoint import load_estimator

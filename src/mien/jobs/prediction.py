@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mien.faces import CONTINUOUS
 from mien.jobs.workers import Row
 
 #: `Prediction.error` of a photo that was read and shows no face.
 NO_FACE = "no face found"
-#: Tasks with classes whose answers `Prediction` carries, and those with a number in [-1, 1].
+#: Tasks with classes whose answers `Prediction` carries.
 NAMED = ("gender", "race", "expression")
-CONTINUOUS = ("valence", "arousal")
 #: Tasks whose columns are in every table; those of others only where the model has them.
 ALWAYS = ("age", "gender", "race")
 #: All whose answers have fields of their own; what others tell is in `Prediction.own`.

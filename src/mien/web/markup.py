@@ -12,8 +12,8 @@ import numpy as np
 
 from mien.data.pictures import encode
 from mien.errors import MienError
-from mien.faces import VOCABULARIES
-from mien.jobs.prediction import CONTINUOUS, NAMED
+from mien.faces import CONTINUOUS, VOCABULARIES
+from mien.jobs.prediction import NAMED
 from mien.jobs.workers import Row
 from mien.report.numbers import DASH
 from mien.web.answers import FACES, Aged, AgedPhoto, Told

@@ -26,11 +26,11 @@ from mien.data.sources.base import (
 )
 from mien.data.sources.tables import Row, Rows, read_table
 from mien.errors import MienError, unknown
-from mien.faces import VOCABULARIES, VOTES, Crop, Face
+from mien.faces import CONTINUOUS, VOCABULARIES, VOTES, Crop, Face
 
 #: `votes_Neutral` ... `votes_Contempt`, `votes_unknown`, `votes_no_face`.
 VOTE_COLUMNS = tuple(f"votes_{name.replace(' ', '_')}" for name in VOTES)
-NUMBERS = ("age", "age_low", "age_high", "valence", "arousal")
+NUMBERS = ("age", "age_low", "age_high", *CONTINUOUS)
 LABELS = (*NUMBERS, *VOCABULARIES, "person", "split")
 #: What R, pandas and databases write where nothing is known: taken at its word, all such faces would be one person's.
 NOTHING = ("na", "n/a", "nan", "<na>", "null")

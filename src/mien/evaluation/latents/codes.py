@@ -12,12 +12,13 @@ from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
 from mien.data.sources.drawn import EXTRAS
 from mien.errors import MienError
+from mien.faces import CONTINUOUS
 from mien.models.beta_vae import BetaVae
 from mien.models.renderer import as_float
 from mien.objectives.latent import conditional_rate, normal_rate
 
 #: Labels that a code may hold; those that a manifest has are judged, with what is known of drawn faces.
-WORDS, NUMBERS = ("gender", "race", "expression"), ("valence", "arousal")
+WORDS = ("gender", "race", "expression")
 DRAWN = tuple(name for name in EXTRAS if name != "scene")
 #: A factor is judged from so many faces.
 FEWEST = 30
@@ -154,7 +155,7 @@ def factors(manifest: Manifest) -> dict[str, np.ndarray]:
     low, high = manifest.numbers("age_low"), manifest.numbers("age_high")
     found: dict[str, np.ndarray] = {"age": np.where(low == high, low, np.nan).astype(np.float64)}
     found |= {name: manifest.codes(name) for name in WORDS}
-    numbers = (*NUMBERS, *(name for name in DRAWN if _numeric(manifest, name)))
+    numbers = (*CONTINUOUS, *(name for name in DRAWN if _numeric(manifest, name)))
     found |= {name: manifest.numbers(name).astype(np.float64) for name in numbers}
     return {name: values for name, values in found.items() if _varies(values)}
 

@@ -12,7 +12,7 @@ from mien.data.corruptions import TABLE
 from mien.evaluation.groups import FEWEST, Partition
 from mien.evaluation.predictions import Predictions
 from mien.evaluation.robustness.cells import Cell, Passes
-from mien.faces import VOCABULARIES
+from mien.faces import CONTINUOUS, VOCABULARIES
 from mien.metrics import age, concordance, weighted
 from mien.metrics.bootstrap import Bootstrap, Figure, estimate
 
@@ -94,7 +94,7 @@ def judge_passes(
 
 def tasks_of(passes: Passes) -> list[str]:
     """Tasks that the model answers and some face has the label of."""
-    names = ("age", *VOCABULARIES, "valence", "arousal")
+    names = ("age", *VOCABULARIES, *CONTINUOUS)
     return [name for name in names if passes.clean.has(name) and judged(passes, name).known.any()]
 
 
