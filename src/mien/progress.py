@@ -1,4 +1,4 @@
-"""Progress with rate and time left: a bar on a terminal, a plain line now and then in a log."""
+"""Progress with rate and time left: a bar on a terminal, a plain line now and then in a log. How time is told."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 #: Seconds between two lines where standard error is no terminal.
@@ -109,6 +112,14 @@ def track(items: Iterable[T], total: int | None, unit: str, label: str = "", sho
         for item in items:
             yield item
             progress.advance()
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when the device has done what it was told to do: before, no clock has seen it."""
+    import torch
+
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def clock(seconds: float) -> str:

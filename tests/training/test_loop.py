@@ -18,7 +18,7 @@ from mien.errors import MienError
 from mien.faces import FaceBatch
 from mien.models.checkpoint import save_tensors
 from mien.objectives.base import Objective, Terms, averaged
-from mien.training.loop import BrokenLossError, TrainingSettings, _move, _wait_for, estimate, train
+from mien.training.loop import BrokenLossError, TrainingSettings, _move, estimate, train
 from mien.training.optim import Average, OptimSettings, build_optimiser, rate_at
 from mien.training.position import Position
 
@@ -409,11 +409,3 @@ def test_in_half_precision_a_step_without_a_labelled_face_moves_nothing() -> Non
     assert same(objective.net, Lines().net)
     assert _move(objective, player, optimiser, [next(Points(8).epoch(0))], 1, None, accelerator)
     assert not same(objective.net, Lines().net)
-
-
-def test_what_one_of_several_cards_was_told_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
-    monkeypatch.setattr(torch.accelerator, "synchronize", asked.append)
-    for device in ("cpu", "cuda:1", "mps"):
-        _wait_for(torch.device(device))
-    assert asked == [torch.device("cuda:1"), torch.device("mps")]

@@ -17,7 +17,7 @@ from mien.errors import MienError
 from mien.faces import FaceBatch
 from mien.files import write_json
 from mien.objectives.base import Objective
-from mien.progress import Progress, clock
+from mien.progress import Progress, clock, wait_for
 from mien.training.optim import Average, OptimSettings, build_optimiser, rate_at, set_rate
 from mien.training.position import Position
 
@@ -193,25 +193,19 @@ def estimate(objective: Objective, batches: Batches, training: TrainingSettings,
     batch = next(batches.epoch(0)).to(accelerator.device)
     seconds = math.inf
     for _ in range(2):
-        _wait_for(accelerator.device)
+        wait_for(accelerator.device)
         started = time.monotonic()
         with accelerator.autocast():
             terms = objective.losses(player, batch, 0)
         loss = sum((total for total, _ in terms.values()), torch.zeros((), device=accelerator.device))
         if loss.requires_grad:
             loss.backward()
-        _wait_for(accelerator.device)
+        wait_for(accelerator.device)
         seconds = min(seconds, time.monotonic() - started)
     network.zero_grad(set_to_none=True)
     network.load_state_dict(kept)
     objective.load_state_dict(remembered)
     return seconds * len(batches) * training.epochs * len(objective.players)
-
-
-def _wait_for(device: torch.device) -> None:
-    """Until the device has done what it was told to do."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
 
 
 def _rate(optim: OptimSettings, step: int, steps_per_epoch: int, training: TrainingSettings, state: Position) -> float:

@@ -19,6 +19,7 @@ from mien.faces import Crop
 from mien.memory import peak
 from mien.models.estimator import fingerprint
 from mien.models.renderer import Renderer, renderer_hash
+from mien.progress import wait_for
 
 #: Ages rendered when the time of ten renders is taken, and how often.
 TEN, REPEATS = tuple(float(age) for age in range(5, 96, 10)), 5
@@ -98,8 +99,7 @@ class Live:
         for _ in range(REPEATS):
             started = time.perf_counter()
             self.renderer.render(faces, ages)
-            if image.device.type != "cpu":
-                torch.accelerator.synchronize(image.device)
+            wait_for(image.device)
             times.append(time.perf_counter() - started)
         return {"ms": 1e3 * float(np.median(times)), "mib": memory.mib}
 
