@@ -25,15 +25,14 @@ from mien.objectives.ageing_settings import AgeTransformerObjectiveSettings
 from mien.objectives.base import Objective, Reduce, Terms, averaged, say
 from mien.objectives.coding import AGE
 from mien.objectives.guides import (
-    TRAITS,
-    AgeGuide,
-    IdentityGuide,
     changed_traits,
+    guides_of,
     jittered,
     same_person,
     without_colour,
 )
 from mien.objectives.latent import ramp
+from mien.tasks.age import smooth_decades
 
 if TYPE_CHECKING:
     from mien.data.loading import FaceLoader
@@ -104,19 +103,9 @@ class AgeTransformerObjective(Objective):
                 "age_transformer.anchors lies within, too few to judge an epoch by; give some among those ages: "
                 f"age_transformer.anchors=[{network.ages[0]:.0f},{network.ages[1]:.0f}]"
             )
-        self.guide = AgeGuide(settings.guide_model) if settings.guide_model else None
-        if settings.traits and not (self.guide and self.guide.tells_traits()):
-            raise MienError(
-                f"age_transformer_objective.traits is {settings.traits:g}, but no guide_model tells "
-                f"{' or '.join(TRAITS)}; name one that does, or set traits=0"
-            )
-        self.identity = (
-            IdentityGuide(
-                settings.identity_backbone, settings.identity_weights, settings.identity_size, settings.identity_model
-            )
-            if settings.identity_weights or settings.identity_model
-            else None
-        )
+        self.guide, self.identity = guides_of(settings)
+        if self.guide is not None:
+            self.guide.require_traits(settings.traits, "age_transformer_objective")
         self.perceptual = (
             Perceptual(settings.perceptual_backbone, settings.perceptual_weights) if settings.perceptual else None
         )
@@ -194,7 +183,7 @@ class AgeTransformerObjective(Objective):
         if "source" in wanted:
             low, high = interval.nan_to_num().unbind(dim=1)
             outside = (low - seen.own_age).relu() + (seen.own_age - high).relu()
-            terms["source"] = _decades(outside) * self._trust(spread, step)
+            terms["source"] = smooth_decades(outside) * self._trust(spread, step)
         terms |= self._regular(made, wanted)
         large, aged = as_guided(batch.images, made, self.settings.guided_at)
         return terms | self._guided(large, aged[:, 1:], asked, one, own, batch, wanted)
@@ -222,7 +211,7 @@ class AgeTransformerObjective(Objective):
             seen = guide.ask(which, jittered(without_colour(aged, grey).flatten(0, 1), self.settings.jitter))
             judged, unsure = seen.age.view_as(asked), seen.deviation.view_as(asked)
             if "age" in wanted:
-                terms["age"] = (_decades((judged - asked).abs()) / (1 + unsure / UNSURE)).mean(dim=1)
+                terms["age"] = (smooth_decades((judged - asked).abs()) / (1 + unsure / UNSURE)).mean(dim=1)
             if "ordering" in wanted:
                 enough = (asked.diff(dim=1) / 2).clamp(max=2.0)
                 terms["ordering"] = (enough - judged.diff(dim=1)).relu().mean(dim=1) / 10
@@ -392,9 +381,3 @@ def variation(maps: Tensor) -> Tensor:
     """The total variation of each face's maps (B, A, C, H, W), a mean over pixels, (B,)."""
     across, down = maps.diff(dim=4).abs(), maps.diff(dim=3).abs()
     return across.mean(dim=(1, 2, 3, 4)) + down.mean(dim=(1, 2, 3, 4))
-
-
-def _decades(distance: Tensor) -> Tensor:
-    """Smooth L1 of distances >= 0 in years, in decades, quadratic below one year."""
-    units = distance / 10
-    return F.smooth_l1_loss(units, torch.zeros_like(units), beta=0.1, reduction="none")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mien.faces import FaceBatch
+from mien.metrics.ageing import rising, slope
 from mien.models.age_transformer import AgeTransformer, Rendered, cut
 from mien.models.renderer import as_float, laid_over, resized
 from mien.objectives.coding import AGE
@@ -133,18 +134,10 @@ class Ageing:
             within = (anchors >= youngest) & (anchors <= oldest)
             judged = self.column("judged").astype(np.float64)
             figures["age/mae"] = float(np.abs(judged - anchors)[:, within].mean())
-            figures["age/slope"] = slope(judged[:, within], anchors[within])
-            rises = np.diff(judged[:, within], axis=1) > 0
-            figures["ordering/pairs"] = float(rises.mean())
-            figures["ordering/faces"] = float(rises.all(axis=1).mean())
+            figures["age/slope"] = float(slope(judged[:, within], anchors[within]).mean())
+            figures["ordering/pairs"] = float((np.diff(judged[:, within], axis=1) > 0).mean())
+            figures["ordering/faces"] = float(rising(judged[:, within]).mean())
         return figures
-
-
-def slope(judged: np.ndarray, anchors: np.ndarray) -> float:
-    """Judged years (N, A) for a year of the anchors (A,), by least squares over all faces; NaN for one anchor."""
-    centred = anchors - anchors.mean()
-    power = float(np.square(centred).sum())
-    return float((judged.mean(axis=0) * centred).sum() / power) if power else float("nan")
 
 
 def collapse(figures: Mapping[str, float]) -> str:

@@ -23,9 +23,9 @@ from mien.models.renderer import as_float
 from mien.objectives.base import Objective, Terms, averaged, say
 from mien.objectives.beta_vae_settings import BetaVaeObjectiveSettings
 from mien.objectives.coding import AGE, ATTRIBUTES, JUDGED, Tally
-from mien.objectives.guides import TRAITS, AgeGuide, changed_traits, jittered
+from mien.objectives.guides import AgeGuide, changed_traits, jittered
 from mien.objectives.latent import (
-    conditional_rate,
+    age_rate,
     dependence,
     free_rate,
     normal_rate,
@@ -33,6 +33,7 @@ from mien.objectives.latent import (
     reversed_gradient,
     total_correlation,
 )
+from mien.tasks.age import smooth_decades
 
 if TYPE_CHECKING:
     from mien.data.loading import FaceLoader
@@ -116,11 +117,7 @@ class BetaVaeObjective(Objective):
         self.guide: AgeGuide | None = None
         if settings.guide_model and (settings.guide or settings.traits):
             self.guide = AgeGuide(settings.guide_model)
-            if settings.traits and not self.guide.tells_traits():
-                raise MienError(
-                    f"beta_vae_objective.traits is {settings.traits:g}, but no guide_model tells "
-                    f"{' or '.join(TRAITS)}; name one that does, or set traits=0"
-                )
+            self.guide.require_traits(settings.traits, "beta_vae_objective")
         self._shown: list[np.ndarray] = []
 
     def _check_choice(self, choose: str) -> None:
@@ -171,13 +168,14 @@ class BetaVaeObjective(Objective):
             "age": known,
             "leak": known,
             "batch_hsic": known if known >= FEWEST else 0,
-            **dict.fromkeys(RENDERED, self._rendered(batch)),
+            **dict.fromkeys(RENDERED, self._rendered(len(batch))),
         }
         counts = {term: special.get(term, len(batch)) for term in self.weights(player)}
         return {term: count for term, count in counts.items() if count}
 
-    def _rendered(self, batch: FaceBatch) -> int:
-        return max(1, round(self.settings.rendered * len(batch)))
+    def _rendered(self, faces: int) -> int:
+        """How many of so many faces are rendered at other ages."""
+        return max(1, round(self.settings.rendered * faces))
 
     def losses(self, player: str, batch: FaceBatch, step: int) -> Terms:
         self.learner.train()
@@ -242,17 +240,15 @@ class BetaVaeObjective(Objective):
         middle = ((low + high) / 2).nan_to_num()
         terms: Terms = {}
         if "age_rate" in wanted:
-            prior_mean = torch.where(known[:, None], vae.age_code(middle), 0.0)
-            prior_std = torch.where(known, vae.prior_std(age), 1.0)[:, None]
-            rates = conditional_rate(*posterior.age, prior_mean, prior_std).sum(dim=1)
+            rates = age_rate(vae, posterior, age)
             terms["age_rate"] = ((rates * everyone).sum(), everyone.new_tensor(float(len(age))))
         if len(rows) == 0:
             return terms
         heavy, seen = everyone[rows], everyone.new_tensor(float(len(rows)))
         if "age" in wanted:
             said = vae.age_of(posterior.age[0][rows])
-            outside = ((low[rows] - said).relu() + (said - high[rows]).relu()) / 10
-            terms["age"] = ((_smooth(outside) * heavy).sum(), seen)
+            outside = (low[rows] - said).relu() + (said - high[rows]).relu()
+            terms["age"] = ((smooth_decades(outside) * heavy).sum(), seen)
         code = posterior.identity[0][rows]
         if "leak" in wanted and self.learner.adversary is not None:
             bins = _bins(middle[rows])
@@ -278,7 +274,7 @@ class BetaVaeObjective(Objective):
         wanted: Mapping[str, float],
     ) -> Terms:
         vae = self.vae
-        count = max(1, round(self.settings.rendered * len(images)))
+        count = self._rendered(len(images))
         low, high = self.between
         asked = low + (high - low) * torch.rand(count, device=images.device)
         # What a judge of pictures wants is for the decoder to learn: the encoder would write ages where they must not
@@ -294,7 +290,7 @@ class BetaVaeObjective(Objective):
             guide, which = self.guide.to(images.device), self.guide.draw()
             made = guide.ask(which, jittered(pictures, self.settings.jitter))
             if "guide" in wanted:
-                terms["guide"] = ((_smooth((made.age - asked).abs() / 10) * heavy).sum(), seen)
+                terms["guide"] = ((smooth_decades((made.age - asked).abs()) * heavy).sum(), seen)
             if "traits" in wanted:
                 with torch.no_grad():
                     given = guide.ask(which, as_float(images[:count]))
@@ -361,11 +357,6 @@ def frozen(network: nn.Module | None) -> Iterator[None]:
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
-
-
-def _smooth(distance: Tensor) -> Tensor:
-    """Smooth L1 of distances >= 0 in decades, quadratic below a year."""
-    return F.smooth_l1_loss(distance, torch.zeros_like(distance), beta=0.1, reduction="none")
 
 
 @overload

@@ -13,7 +13,7 @@ from mien.metrics.coding import active, linear_probe
 from mien.metrics.weighted import mean_of_known
 from mien.models.beta_vae import BetaVae
 from mien.models.renderer import as_float, resized
-from mien.objectives.latent import conditional_rate, normal_rate
+from mien.objectives.latent import age_rate, normal_rate
 
 #: Keys of a batch's labels: (B, 2) float32 years, NaN unknown; (B, K) int64, -1 unknown.
 AGE, ATTRIBUTES = "age", "attributes"
@@ -41,7 +41,6 @@ class Tally:
         posterior = vae.encode(faces.images, age.mean(dim=1), attributes)
         pictures = resized(as_float(faces.images), vae.input_size)
         decoded, sampled = vae.decode(posterior.mean, attributes), vae.decode(posterior.sample(), attributes)
-        middle, known = age.mean(dim=1).nan_to_num(), ~age.isnan().any(dim=1)
         columns = {
             "mse": (decoded - pictures).square().mean(dim=(1, 2, 3)),
             "l1": (decoded - pictures).abs().mean(dim=(1, 2, 3)),
@@ -53,10 +52,8 @@ class Tally:
             "row": faces.index,
         }
         if not vae.settings.conditional:
-            spread = torch.where(known, vae.prior_std(age), 1.0)[:, None]
-            prior = torch.where(known[:, None], vae.age_code(middle), 0.0)
             columns["said"] = vae.age_of(posterior.age[0])
-            columns["rate_age"] = conditional_rate(*posterior.age, prior, spread).sum(dim=1)
+            columns["rate_age"] = age_rate(vae, posterior, age)
         for name, values in columns.items():
             kept = values if name == "row" else values.float()
             self.columns.setdefault(name, []).append(kept.cpu().numpy())

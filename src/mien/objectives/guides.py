@@ -20,6 +20,7 @@ from mien.models.backbone import build_backbone
 from mien.models.checkpoint import load_estimator
 from mien.models.estimator import Estimator
 from mien.models.renderer import toned
+from mien.objectives.ageing_settings import AgeTransformerObjectiveSettings
 from mien.tasks import grid
 from mien.tasks.age import AgeTask
 from mien.tasks.head import precise
@@ -80,9 +81,17 @@ class AgeGuide(nn.Module):
         apart = ages.detach().var(dim=0, correction=0)
         return ages.mean(dim=0), (deviations.square().mean(dim=0) + apart).sqrt()
 
-    def tells_traits(self) -> bool:
-        """Whether any of the estimators tells any of `TRAITS`."""
-        return any(name in cast(Estimator, one).tasks for one in self.estimators for name in TRAITS)
+    def require_traits(self, weight: float, section: str) -> None:
+        """Pass when `traits` in this section of a recipe has no weight, or any estimator tells any of `TRAITS`.
+
+        Raises:
+            MienError: none does.
+        """
+        if weight and not any(name in cast(Estimator, one).tasks for one in self.estimators for name in TRAITS):
+            raise MienError(
+                f"{section}.traits is {weight:g}, but no guide_model tells {' or '.join(TRAITS)}; name one that does, "
+                "or set traits=0"
+            )
 
     def draw(self) -> int:
         """The place of one of the estimators, at random."""
@@ -146,6 +155,16 @@ class IdentityGuide(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, F) float32 of length 1."""
         return F.normalize(self.net(images).float(), dim=1)
+
+
+def guides_of(options: AgeTransformerObjectiveSettings) -> tuple[AgeGuide | None, IdentityGuide | None]:
+    """The guides of age and of identity that the settings name."""
+    guide = AgeGuide(options.guide_model) if options.guide_model else None
+    if not (options.identity_weights or options.identity_model):
+        return guide, None
+    return guide, IdentityGuide(
+        options.identity_backbone, options.identity_weights, options.identity_size, options.identity_model
+    )
 
 
 def jittered(images: Tensor, amount: float) -> Tensor:

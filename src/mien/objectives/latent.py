@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mien.models.beta_vae import BetaVae, Posterior
 from mien.tasks.head import precise
 
 LOG_2PI = math.log(2 * math.pi)
@@ -26,6 +27,14 @@ def conditional_rate(mean: Tensor, log_variance: Tensor, prior_mean: Tensor, pri
     """KL(N(mean, exp(log_variance)) || N(prior_mean, prior_std^2)) of each latent, in nats."""
     mean, log_variance, variance = precise(mean), precise(log_variance), precise(prior_std).square()
     return 0.5 * (((mean - prior_mean).square() + log_variance.exp()) / variance - 1 - log_variance + variance.log())
+
+
+def age_rate(vae: BetaVae, posterior: Posterior, ages: Tensor) -> Tensor:
+    """KL of z_age against its prior given the ages (B, 2) in years, (B,) nats; against N(0, 1) where one is unknown."""
+    known = ~ages.isnan().any(dim=1)
+    mean = torch.where(known[:, None], vae.age_code(ages.mean(dim=1).nan_to_num()), 0.0)
+    std = torch.where(known, vae.prior_std(ages), 1.0)[:, None]
+    return conditional_rate(*posterior.age, mean, std).sum(dim=1)
 
 
 def free_rate(rates: Tensor, free: float) -> Tensor:

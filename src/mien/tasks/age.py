@@ -177,7 +177,7 @@ class AgeTask(Task):
                 per_face = DISTANCES[self.options.regression_loss](outside / UNIT)
             else:
                 apart = (self._expected(selected["ordinal"]) - selected["regression"]).abs()
-                per_face = DISTANCES["smooth_l1"](apart / UNIT)
+                per_face = smooth_decades(apart)
             terms[term] = summed(per_face, weights, rows)
         return terms
 
@@ -314,6 +314,11 @@ class AgeTask(Task):
 
         best = fit_temperature(nll)
         return best if nll(best) < nll(1.0) and mae(best) <= mae(1.0) else 1.0
+
+
+def smooth_decades(years: Tensor) -> Tensor:
+    """Smooth L1 of distances >= 0 in years, in decades, quadratic below one year."""
+    return DISTANCES["smooth_l1"](years / UNIT)
 
 
 def _years(age: Tensor) -> Tensor:

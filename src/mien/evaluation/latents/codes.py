@@ -15,7 +15,7 @@ from mien.errors import MienError
 from mien.faces import CONTINUOUS
 from mien.models.beta_vae import BetaVae
 from mien.models.renderer import as_float
-from mien.objectives.latent import conditional_rate, normal_rate
+from mien.objectives.latent import age_rate, normal_rate
 
 #: Labels that a code may hold; those that a manifest has are judged, with what is known of drawn faces.
 WORDS = ("gender", "race", "expression")
@@ -94,11 +94,8 @@ def code_faces(vae: BetaVae, manifest: Manifest, device: str | torch.device = "c
         age = ages[batch.index].to(device)
         told = None if attributes is None else attributes[batch.index].to(device)
         posterior = vae.encode(batch.images.to(device), age.mean(dim=1), told)
-        known, middle = ~age.isnan().any(dim=1), age.mean(dim=1).nan_to_num()
         if not vae.settings.conditional:
-            prior = torch.where(known[:, None], vae.age_code(middle), 0.0)
-            spread = torch.where(known, vae.prior_std(age), 1.0)[:, None]
-            rates_age.append(conditional_rate(*posterior.age, prior, spread).sum(dim=1).cpu().numpy())
+            rates_age.append(age_rate(vae, posterior, age).cpu().numpy())
         rates_id.append(normal_rate(*posterior.identity).sum(dim=1).cpu().numpy())
         pictures.append(batch.images.numpy())
         codes.append(posterior.mean.float().cpu().numpy())
