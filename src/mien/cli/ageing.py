@@ -127,8 +127,7 @@ def remarks(model: str, judges: Judges) -> list[str]:
     # The beta-VAE's `age` is what its own head reads in its code.
     asking = {"age_transformer_objective": ("age", "ordering", "traits"), "beta_vae_objective": ("guide", "traits")}
     for section, terms in asking.items():
-        options = getattr(known, section)
-        taught = options.model_dump() if options is not None else {}
+        taught = getattr(known, section).model_dump()
         asked_age = any(taught.get(term) for term in terms)
         guides = (taught.get("guide_model") or []) if asked_age else []
         for guide in [guides] if isinstance(guides, str) else guides:

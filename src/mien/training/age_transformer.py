@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.faces import closed
-from mien.files import write_json
 from mien.models.age_transformer import SHOWING, AgeTransformer, AgeTransformerSettings, with_warp
 from mien.models.checkpoint import load_renderer
 from mien.models.embeddings import caption_tokens
@@ -22,11 +20,11 @@ from mien.models.learnt_language import build_language
 from mien.objectives.age_transformer import AgeTransformerObjective
 from mien.objectives.ageing import GENDER, SPREAD, TEXT, Ageing
 from mien.objectives.ageing_settings import AgeTransformerObjectiveSettings
-from mien.objectives.base import read
+from mien.objectives.base import read, say
 from mien.objectives.coding import AGE
-from mien.objectives.guides import AgeGuide, IdentityGuide
+from mien.objectives.guides import guides_of
 from mien.training.batches import training_loader
-from mien.training.position import draw_history
+from mien.training.finish import judge_splits
 from mien.training.recipe import Recipe
 from mien.training.start import learnt_from, start_from
 
@@ -65,7 +63,7 @@ def assemble(
         network.learnt = learnt_from(training, other.learnt)
     labels = labels_of(recipe, training)
     if TEXT in labels:
-        _require_words(recipe, labels[TEXT], accelerator.is_main_process)
+        _require_words(recipe, labels[TEXT])
     side = side_of(network, recipe.age_transformer_objective)
     loader, workers = training_loader(recipe, accelerator, training, labels, side)
     few = evenly(select, recipe.age_transformer_objective.judged)
@@ -77,7 +75,7 @@ def assemble(
             "own/l1"
         )
     steps = len(loader) // recipe.training.accumulate * recipe.training.epochs
-    ages = closed(np.stack([training.numbers("age_low"), training.numbers("age_high")], axis=1))
+    ages = labels[AGE].numpy()
     language = build_language(recipe.language, settings.text or None) if recipe.language else None
     objective = AgeTransformerObjective(network, judge, recipe.age_transformer_objective, ages, steps, language)
     for guide in (objective.guide, objective.identity):
@@ -119,7 +117,7 @@ def labels_of(recipe: Recipe, manifest: Manifest) -> dict[str, Tensor]:
     return labels
 
 
-def _require_words(recipe: Recipe, tokens: Tensor, main: bool) -> None:
+def _require_words(recipe: Recipe, tokens: Tensor) -> None:
     """Say how many of the training faces have a caption, of tokens (N, L, D).
 
     Raises:
@@ -131,8 +129,8 @@ def _require_words(recipe: Recipe, tokens: Tensor, main: bool) -> None:
             f"captions {recipe.captions}: none is of a training face, which are known by their pictures' sha256; make "
             "some with `mien caption`, or leave captions and age_transformer.text out"
         )
-    if main and worded < len(tokens):
-        print(f"captions: {worded:,} of {len(tokens):,} training faces have one", file=sys.stderr, flush=True)
+    if worded < len(tokens):
+        say(f"captions: {worded:,} of {len(tokens):,} training faces have one")
 
 
 def finish(
@@ -142,29 +140,19 @@ def finish(
 
     They are what the network was trained towards: `mien audit --ageing` judges it by other networks.
     """
-    draw_history(folder, history)
     network = load_renderer(folder, device)
     assert isinstance(network, AgeTransformer)
     options = recipe.age_transformer_objective
     side = side_of(network, options)
-    guide = AgeGuide(options.guide_model) if options.guide_model else None
-    identity = None
-    if options.identity_weights or options.identity_model:
-        identity = IdentityGuide(
-            options.identity_backbone, options.identity_weights, options.identity_size, options.identity_model
-        )
-    there = set(np.unique(manifest.strings("split").astype(str)))
-    metrics: dict[str, Any] = {}
-    for split in ("val", "test"):
-        if split not in there:
-            continue
+    guide, identity = guides_of(options)
+
+    def judge(split: str) -> dict[str, Any]:
         faces = evenly(manifest.split(split), options.judged)
         tally = Ageing(network, guide, identity, guided_at=options.guided_at)
         with torch.inference_mode():
             loader = FaceLoader(faces, labels_of(recipe, faces), side, TOGETHER)
             for batch in read(loader, f"no picture of the split {split!r} can be read, to judge {folder} by"):
                 tally.see(batch, torch.device(device))
-        metrics[split] = {"faces": len(tally.column("own")), "judge": "guide", **tally.figures()}
-        write_json(folder / f"metrics.{split}.json", metrics[split])
-    reports = {split: str(folder / f"metrics.{split}.json") for split in metrics}
-    return {"run": str(folder), "history": history, "metrics": metrics, "reports": reports}
+        return {"faces": len(tally.column("own")), "judge": "guide", **tally.figures()}
+
+    return judge_splits(manifest, folder, history, judge)

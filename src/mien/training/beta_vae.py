@@ -13,14 +13,13 @@ from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.faces import closed
-from mien.files import write_json
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.checkpoint import load_renderer
 from mien.objectives.base import read
 from mien.objectives.beta_vae import BetaVaeObjective
 from mien.objectives.coding import AGE, ATTRIBUTES, Tally
 from mien.training.batches import training_loader
-from mien.training.position import draw_history
+from mien.training.finish import judge_splits
 from mien.training.recipe import Recipe
 from mien.training.start import learnt_from, start_from
 
@@ -55,11 +54,11 @@ def assemble(
         free = [*FREE, "usual"] if settings.conditional else FREE
         start_from(vae, other, init, "beta_vae", free)
         vae.learnt = learnt_from(training, other.learnt)
-    loader, workers = training_loader(recipe, accelerator, training, labels_of(vae, training), vae.input_size)
+    labels = labels_of(vae, training)
+    loader, workers = training_loader(recipe, accelerator, training, labels, vae.input_size)
     judge = FaceLoader(select, labels_of(vae, select), vae.input_size, 128, workers=min(workers, 1))
     steps = len(loader) // recipe.training.accumulate * recipe.training.epochs
-    ages = closed(np.stack([training.numbers("age_low"), training.numbers("age_high")], axis=1))
-    objective = BetaVaeObjective(vae, judge, recipe.beta_vae_objective, ages, steps)
+    objective = BetaVaeObjective(vae, judge, recipe.beta_vae_objective, labels[AGE].numpy(), steps)
     if objective.guide is not None:
         objective.guide.check(manifest.crop)
     return vae, objective, loader
@@ -77,14 +76,10 @@ def finish(
     recipe: Recipe, manifest: Manifest, folder: Path, history: list[dict[str, Any]], device: str, show: bool
 ) -> dict[str, Any]:
     """Judge the chosen weights on `val` and `test`; the figures go to metrics.<split>.json, strips to figures/."""
-    draw_history(folder, history)
     vae = load_renderer(folder, device)
     assert isinstance(vae, BetaVae)
-    there = set(np.unique(manifest.strings("split").astype(str)))
-    metrics: dict[str, Any] = {}
-    for split in ("val", "test"):
-        if split not in there:
-            continue
+
+    def judge(split: str) -> dict[str, Any]:
         faces = manifest.split(split)
         tally = Tally(vae)
         loader = FaceLoader(faces, labels_of(vae, faces), vae.input_size, 128)
@@ -92,7 +87,6 @@ def finish(
             torch.manual_seed(0)
             for batch in read(loader, f"no picture of the split {split!r} can be read, to judge {folder} by"):
                 tally.see(batch, torch.device(device))
-        metrics[split] = {"faces": len(tally.column("mse")), **tally.figures(faces.groups())}
-        write_json(folder / f"metrics.{split}.json", metrics[split])
-    reports = {split: str(folder / f"metrics.{split}.json") for split in metrics}
-    return {"run": str(folder), "history": history, "metrics": metrics, "reports": reports}
+        return {"faces": len(tally.column("mse")), **tally.figures(faces.groups())}
+
+    return judge_splits(manifest, folder, history, judge)

@@ -14,12 +14,11 @@ from mien.data.manifest import Manifest
 from mien.data.transforms import AugmentSettings, Chance
 from mien.errors import MienError
 from mien.evaluation.landmarks import evaluate_landmarker
-from mien.files import write_json
 from mien.models.checkpoint import load_landmarker
 from mien.models.landmarker import Landmarker, LandmarkerSettings
 from mien.objectives.landmarker import LandmarkerObjective
 from mien.training.batches import training_loader
-from mien.training.position import draw_history
+from mien.training.finish import judge_splits
 from mien.training.recipe import Recipe
 from mien.training.start import start_from
 
@@ -72,9 +71,9 @@ def window(augment: AugmentSettings, settings: LandmarkerSettings, manifest: Man
         low, high = chance.between
         return Chance(probability=chance.probability, between=(low * share, high * share))
 
-    scale = augment.scale if augment.scale.probability else Chance(probability=1.0, between=(1.0, 1.0))
     # Without a scale the window is the whole picture, so that there always has to be one.
-    scale = Chance(probability=1.0, between=scale.between)
+    between = augment.scale.between if augment.scale.probability else (1.0, 1.0)
+    scale = Chance(probability=1.0, between=between)
     return augment.model_copy(update={"scale": scaled(scale), "shift": scaled(augment.shift)})
 
 
@@ -91,13 +90,11 @@ def finish(
     recipe: Recipe, manifest: Manifest, folder: Path, history: list[dict[str, Any]], device: str, show: bool
 ) -> dict[str, Any]:
     """Judge the best weights on `val` and `test`; the figures go to metrics.<split>.json."""
-    draw_history(folder, history)
     landmarker = load_landmarker(folder, device)
-    there = set(np.unique(manifest.strings("split").astype(str)))
-    metrics: dict[str, Any] = {}
-    for split in ("val", "test"):
-        if split in there and manifest.split(split).has("landmarks"):
-            metrics[split] = evaluate_landmarker(landmarker, manifest, split, device=device, show=show)
-            write_json(folder / f"metrics.{split}.json", metrics[split])
-    reports = {split: str(folder / f"metrics.{split}.json") for split in metrics}
-    return {"run": str(folder), "history": history, "metrics": metrics, "reports": reports}
+
+    def judge(split: str) -> dict[str, Any] | None:
+        if not manifest.split(split).has("landmarks"):
+            return None
+        return evaluate_landmarker(landmarker, manifest, split, device=device, show=show)
+
+    return judge_splits(manifest, folder, history, judge)

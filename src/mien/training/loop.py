@@ -75,9 +75,9 @@ def train(
     """Train until the epochs are over or nothing gets better, and return the history, an entry an epoch.
 
     Checkpoints, `history.json` and TensorBoard files go to `folder`, and `unreadable.json` where pictures cannot be
-    read. Each loss term is divided by its count over all
-    processes and the window of accumulation, so the batch may be cut in any way. Everything random in a step comes
-    from (seed, step), so a resumed run ends with the weights of an unbroken one.
+    read. Each loss term is divided by its count over all processes and the window of accumulation, so the batch may be
+    cut in any way. Everything random in a step comes from (seed, step), so a resumed run ends with the weights of an
+    unbroken one.
 
     Args:
         faces: maps rows to readable names of faces, for the record of a batch that broke.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,12 +149,3 @@ def _prune(checkpoints: Path, keep: int) -> None:
     for folder in folders[:-keep]:
         if folder.name not in kept:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def draw_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """Draw `figures/training_history.png` of a run in `folder`, with the epoch whose weights were kept."""
-    from mien.report.figures import save, training_history
-
-    step = int(read_pointer(folder / "checkpoints", "best").name.removeprefix("step-"))
-    best = next((entry["epoch"] for entry in history if entry["step"] == step), None)
-    save(training_history(history, best), folder / "figures" / "training_history.png")

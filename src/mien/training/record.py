@@ -73,7 +73,7 @@ def read_beside(recipe: Recipe, manifest: Manifest) -> dict[str, str]:
     }
     files = {"captions": recipe.captions}
     for options in (recipe.age_transformer_objective, recipe.beta_vae_objective):
-        told = options.model_dump() if options is not None else {}
+        told = options.model_dump()
         files |= {key: told.get(key) for key in ("identity_weights", "perceptual_weights") if told.get(key)}
         for key in ("guide_model", "identity_model"):
             named = told.get(key) or []

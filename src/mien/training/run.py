@@ -22,13 +22,13 @@ from mien.files import alone
 from mien.memory import keep_freed
 from mien.models.checkpoint import inherited_terms, load_estimator, read_pointer, save_facts
 from mien.models.estimator import Estimator, build_estimator, seen_otherwise, start_from
-from mien.objectives.base import Objective
+from mien.objectives.base import Objective, say
 from mien.objectives.estimator import GROUP, EstimatorObjective
 from mien.progress import clock
 from mien.tasks.categorical import CategoricalTask
 from mien.training.batches import training_loader
+from mien.training.finish import JUDGED, draw_history, splits_in
 from mien.training.loop import estimate, train
-from mien.training.position import draw_history
 from mien.training.recipe import Recipe
 from mien.training.record import CONFIG, changed_settings, claim, open_faces
 from mien.training.start import learnt_from
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from mien.evaluation.predictions import Raw
 
 LOCK = "run.lock"
-#: What an estimator is judged on when it has learnt; it is calibrated on the first.
-JUDGED = ("val", "test")
 
 
 def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool = True) -> dict[str, Any] | None:
@@ -56,7 +54,7 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
 
     keep_freed()
     manifest = open_faces(recipe)
-    there = _splits(manifest)
+    there = splits_in(manifest)
     if recipe.data.select == "select" and "select" not in there and recipe.data.train in there:
         raise MienError(
             f"{manifest.path or 'the joined manifests'}: no face is in split 'select', which chooses the best epoch; "
@@ -82,8 +80,8 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
         judged = np.isin(manifest.codes("split"), [SPLITS.index(split) for split in JUDGED])
         guard_labels(manifest.where(judged), "data.allow_relabelled=true")
     network, objective, loader = build(recipe, manifest, accelerator)
-    if main and (shared := _shared(manifest, recipe.data.train)):
-        _say(f"data.faces: of {shared} the same pictures stand in {recipe.data.train}; figures on them will flatter")
+    if main and (shared := _also_learnt(manifest, recipe.data.train)):
+        say(f"data.faces: of {shared} the same pictures stand in {recipe.data.train}; figures on them will flatter")
     with ExitStack() as held:
         if main:
             folder.mkdir(parents=True, exist_ok=True)
@@ -95,11 +93,7 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
         return _train(recipe, manifest, folder, network, objective, loader, accelerator, conclude, resume, show)
 
 
-def _splits(manifest: Manifest) -> set[str]:
-    return set(np.unique(manifest.strings("split").astype(str)))
-
-
-def _shared(manifest: Manifest, train: str) -> str:
+def _also_learnt(manifest: Manifest, train: str) -> str:
     """How many faces of which other splits are pictures that the network learns from, in words: joined manifests, and
     splits that were given, may cut one picture in two."""
     codes, hashes = manifest.codes("split"), manifest.strings("sha256")
@@ -133,10 +127,10 @@ def _train(
         parameters = sum(p.numel() for p in network.parameters())
         where, world = str(accelerator.device), accelerator.num_processes
         where += f" of {world} processes" if world > 1 else ""
-        _say(f"{faces:,} faces, {parameters:,} parameters, {len(loader):,} steps an epoch on {where}")
+        say(f"{faces:,} faces, {parameters:,} parameters, {len(loader):,} steps an epoch on {where}")
         count = recipe.training.epochs
         seconds = estimate(objective, loader, recipe.training, accelerator)
-        _say(f"about {clock(seconds)} for {count} epoch{'' if count == 1 else 's'}, reading not counted")
+        say(f"about {clock(seconds)} for {count} epoch{'' if count == 1 else 's'}, reading not counted")
 
     training_faces = manifest.split(recipe.data.train)
     history = train(
@@ -175,10 +169,10 @@ def assemble(
         new = start_from(estimator, other)
         estimator.card |= inherited_terms([other.card])
         estimator.learnt = learnt_from(training, other.learnt)
-        if accelerator.is_main_process and new:
-            _say(f"model.init {recipe.model.init}: starts without a match: {', '.join(new)}")
-        if accelerator.is_main_process and (sees := seen_otherwise(estimator, other)):
-            _say(f"model.init {recipe.model.init} has {sees}, which this run does not; set them to go on as it was")
+        if new:
+            say(f"model.init {recipe.model.init}: starts without a match: {', '.join(new)}")
+        if sees := seen_otherwise(estimator, other):
+            say(f"model.init {recipe.model.init} has {sees}, which this run does not; set them to go on as it was")
 
     labels, told = encode(estimator, training), []
     for name in estimator.tasks:
@@ -215,8 +209,8 @@ def assemble(
             told.append(
                 f"data.{key}={split}: the figures on {'val and test' if split == 'all' else split} will flatter"
             )
-    if accelerator.is_main_process and told:
-        _say("\n".join(told))
+    if told:
+        say("\n".join(told))
     return estimator, objective, loader
 
 
@@ -254,7 +248,7 @@ def finish(
 
     estimator = load_estimator(folder, device)
     draw_history(folder, history)
-    there = _splits(manifest)
+    there = splits_in(manifest)
     metrics: dict[str, Any] = {}
     reports: dict[str, str] = {}
     raw: dict[str, Raw] = {}
@@ -321,9 +315,3 @@ def _may_claim(folder: Path, recipe: Recipe, manifest: Manifest, resume: bool) -
 def _has_begun(folder: Path) -> bool:
     """Whether a run has anything to go on from, or to show."""
     return any((folder / name).exists() for name in ("checkpoints/last", "checkpoints/best", "history.json"))
-
-
-def _say(text: str) -> None:
-    import sys
-
-    print(text, file=sys.stderr, flush=True)
