@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from mien.errors import unknown
-from mien.faces import AGE_BINS, MAX_AGE, MIN_AGE, age_bin
+from mien.faces import MAX_AGE, MIN_AGE
 from mien.metrics import age
 from mien.tasks import grid
 from mien.tasks.base import Outputs, State, Task, TaskSettings
@@ -147,9 +147,6 @@ class AgeTask(Task):
         }
         return {term: weight for term, weight in weights.items() if weight}
 
-    def count(self, labels: Tensor) -> dict[str, int]:
-        return dict.fromkeys(self.loss_weights(), int(self.labelled(labels).sum()))
-
     def losses(
         self, outputs: Outputs, labels: Tensor, weights: Tensor | None = None
     ) -> dict[str, tuple[Tensor, Tensor]]:
@@ -245,16 +242,13 @@ class AgeTask(Task):
         inside = {}
         if binned.any():
             inside["inside"] = float(age.inside(low[binned], high[binned], columns["age"][binned]))
-        figures = {"mae": "age", "mae_ordinal": "age_ordinal", "mae_regression": "age_regression"}
-        present = {figure: column for figure, column in figures.items() if column in columns}
-        if not exact.any():
-            return dict.fromkeys([*present, "macro_mae", "bias"], float("nan")) | inside
+        columns_of = {"mae": "age", "mae_ordinal": "age_ordinal", "mae_regression": "age_regression"}
+        there = {name: columns[column][exact] for name, column in columns_of.items() if column in columns}
+        told = {name: ages.astype(np.float64) for name, ages in there.items()}
         truth = low[exact]
-        error = columns["age"][exact].astype(np.float64) - truth
-        bins = age_bin(truth)
-        per_bin = [np.abs(error[bins == b]).mean() for b in range(len(AGE_BINS)) if (bins == b).any()]
-        found = {name: float(np.abs(columns[column][exact] - truth).mean()) for name, column in present.items()}
-        return found | {"macro_mae": float(np.mean(per_bin)), "bias": float(error.mean())} | inside
+        found = {name: float(age.mae(truth, ages)) for name, ages in told.items()}
+        found |= {"macro_mae": float(age.macro_mae(truth, told["mae"])), "bias": float(age.bias(truth, told["mae"]))}
+        return found | inside
 
     def _expected(self, logits: Tensor) -> Tensor:
         """Mean of the distributions, (B,) years."""

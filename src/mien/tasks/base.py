@@ -77,9 +77,9 @@ class Task(nn.Module, ABC):
     def loss_weights(self) -> dict[str, float]:
         """The weight of each term that `losses` returns; terms of weight 0 are left out."""
 
-    @abstractmethod
     def count(self, labels: Tensor) -> dict[str, int]:
-        """How many faces each loss term will be summed over, known before the forward pass."""
+        """How many faces each loss term will be summed over, known before the forward pass: the labelled ones."""
+        return dict.fromkeys(self.loss_weights(), int(self.labelled(labels).sum()))
 
     @abstractmethod
     def losses(

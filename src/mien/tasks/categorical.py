@@ -100,9 +100,6 @@ class CategoricalTask(Task):
     def loss_weights(self) -> dict[str, float]:
         return {"cross_entropy": self.options.weight} if self.options.weight else {}
 
-    def count(self, labels: Tensor) -> dict[str, int]:
-        return dict.fromkeys(self.loss_weights(), int(self.labelled(labels).sum()))
-
     def losses(
         self, outputs: Outputs, labels: Tensor, weights: Tensor | None = None
     ) -> dict[str, tuple[Tensor, Tensor]]:

@@ -68,9 +68,6 @@ class ContinuousTask(Task):
         weights = {"mse": self.options.mse_weight, "batch_ccc": self.options.ccc_weight}
         return {term: weight for term, weight in weights.items() if weight}
 
-    def count(self, labels: Tensor) -> dict[str, int]:
-        return dict.fromkeys(self.loss_weights(), int(self.labelled(labels).sum()))
-
     def losses(
         self, outputs: Outputs, labels: Tensor, weights: Tensor | None = None
     ) -> dict[str, tuple[Tensor, Tensor]]:
