@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from mien.data.detect import Detection
 from mien.faces import Crop
 from mien.metrics.landmarks import eye_centre_distance
 from mien.models.checkpoint import LANDMARKER, load_landmarker, shipped_models
+from mien.models.estimator import digest_with
 from mien.models.landmarker import Landmarker
 
 #: Error, in eye distances, above which a fit is refused where the landmarker does not say: there a detector's box
@@ -82,11 +82,7 @@ class Locator:
     def hash(self) -> str:
         """sha256 over the weights and what a fit depends on beside them."""
         about = f"{self.landmarker.crop} {self.landmarker.refuse} {self.passes}"
-        digest = hashlib.sha256((about + " mirrored" * self.landmarker.settings.mirror).encode())
-        for name, value in sorted(self.landmarker.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return digest_with(self.landmarker, about + " mirrored" * self.landmarker.settings.mirror)
 
 
 def build_locator(model: str | Path | None = "auto", device: str | torch.device = "cpu") -> Locator | None:

@@ -23,6 +23,7 @@ from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.estimator import Estimator, ModelSettings, build_estimator
 from mien.models.landmarker import Landmarker, LandmarkerSettings
 from mien.models.met import Met
+from mien.tasks.face import TASKS, TasksSettings
 
 #: Version of the layout of model.json.
 FORMAT = 1
@@ -192,8 +193,6 @@ def load_estimator(model: str | Path | None = None, device: str | torch.device =
     facts = _read_facts(folder, "estimator")
     try:
         settings = ModelSettings.model_validate({**facts["settings"]["model"], "init": None})
-        from mien.tasks.face import TASKS, TasksSettings
-
         own = [name for name in facts["settings"]["tasks"] if name not in TASKS]
         tasks = None if own else TasksSettings.model_validate(facts["settings"]["tasks"])
         crop = Crop.from_dict(facts["crop"])

@@ -18,7 +18,7 @@ from mien.models.backbone import Backbone, Joined, build_backbone
 from mien.models.landmarks import LandmarkBranch, mirrored
 from mien.models.met import Met
 from mien.tasks.base import Outputs, State, Task
-from mien.tasks.face import TASKS, TasksSettings, build_tasks, run_tasks
+from mien.tasks.face import TasksSettings, build_tasks, run_tasks
 
 
 class BackboneSettings(BaseModel):
@@ -62,7 +62,7 @@ class Estimator(nn.Module):
 
     `states` holds what each task fitted on held-out faces (blend, temperature, conformal quantiles) and `decode`
     uses it. `crop` is how the faces sat in the pictures it learnt from. `calibrated_on` names the faces of `states`:
-    `{"manifest": hash, "split": name}`. `learnt` tells its training faces, None where they are not known.
+    `{"manifest": hash, "split": name, ...}`. `learnt` tells its training faces, None where they are not known.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Estimator(nn.Module):
         self.calibrated_on: dict[str, str] = {}
         self.learnt: Met | None = None
         self.name = ""
-        #: What builds this network again, {"model": ..., "tasks": ...}; of a trained one "augment" too.
+        #: What builds this network again, {"model": ..., "tasks": ...}; of a trained one "augment" and "splits" too.
         self.settings: dict[str, Any] = {}
         #: Terms, training data and figures, as shipped models carry them.
         self.card: dict[str, Any] = {}
@@ -169,8 +169,12 @@ def _without_paths(model: Mapping[str, Any]) -> dict[str, Any]:
 
 def fingerprint(network: nn.Module, facts: Mapping[str, Any]) -> str:
     """sha256 over a network's weights and the JSON of `facts`."""
-    digest = hashlib.sha256()
-    digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
+    return digest_with(network, json.dumps(facts, sort_keys=True, default=str))
+
+
+def digest_with(network: nn.Module, about: str) -> str:
+    """sha256 over a text and a network's weights."""
+    digest = hashlib.sha256(about.encode())
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -184,8 +188,6 @@ def build_estimator(model: ModelSettings, tasks: TasksSettings, crop: Crop, load
     ]
     backbone = Joined(parts) if model.beside else parts[0]
     built = build_tasks(tasks, backbone.features)
-    if not built:
-        raise MienError(f"tasks: all are switched off; leave at least one of {', '.join(TASKS)}")
     branch = LandmarkBranch(backbone.features, model.landmark_dropout) if model.landmarks else None
     estimator = Estimator(backbone, built, model.dropout, crop, model.mirror, branch)
     estimator.settings = {"model": model.model_dump(mode="json"), "tasks": tasks.model_dump(mode="json")}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
-from operator import or_
 from typing import Any
 
 import torch
@@ -13,6 +11,7 @@ from torch import Tensor
 from mien.errors import MienError
 from mien.models.checkpoint import inherited_terms
 from mien.models.estimator import BackboneSettings, Estimator, ModelSettings, build_estimator
+from mien.models.met import union
 from mien.tasks.face import TasksSettings
 from mien.tasks.ordinal import Coral
 
@@ -60,8 +59,7 @@ def join(estimators: Sequence[Estimator]) -> Estimator:
         ) from None
     joined.card |= inherited_terms([one.card for one in estimators])
     joined.settings["splits"] = _splits(estimators)
-    met = [one.learnt for one in estimators if one.learnt is not None]
-    joined.learnt = reduce(or_, met) if met else None
+    joined.learnt = union(one.learnt for one in estimators)
     augments = [one.settings.get("augment") for one in estimators]
     if all(augment == augments[0] for augment in augments):
         joined.settings["augment"] = augments[0]

@@ -6,6 +6,8 @@ import base64
 import binascii
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 import numpy as np
 
@@ -64,6 +66,12 @@ class Met:
             [np.nan if value is None or value[:MARK] > last else float(value[:MARK] in kept) for value in hashes],
             dtype=np.float64,
         )
+
+
+def union(several: Iterable[Met | None]) -> Met | None:
+    """All of them as one set; None where none is known."""
+    known = [one for one in several if one is not None]
+    return reduce(or_, known) if known else None
 
 
 def share_met(met: Met | None, hashes: Iterable[bytes | None]) -> str | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from functools import reduce
-from operator import or_
 
 from mien.data.align import require_view
 from mien.data.manifest import Manifest
@@ -14,7 +12,7 @@ from mien.models.age_transformer import AgeTransformer
 from mien.models.beta_vae import BetaVae
 from mien.models.checkpoint import inherited_terms
 from mien.models.landmarker import Landmarker
-from mien.models.met import Met
+from mien.models.met import Met, union
 
 #: What a user calls each.
 KINDS: dict[type, str] = {AgeTransformer: "an AgeTransformer", BetaVae: "a beta-VAE", Landmarker: "a landmarker"}
@@ -22,9 +20,7 @@ KINDS: dict[type, str] = {AgeTransformer: "an AgeTransformer", BetaVae: "a beta-
 
 def learnt_from(training: Manifest, *before: Met | None) -> Met | None:
     """What a network learns from: its training faces, and what those that it starts from had met."""
-    own = [Met.of(training.strings("sha256"))] if training.has("sha256") else []
-    met = [*own, *(one for one in before if one is not None)]
-    return reduce(or_, met) if met else None
+    return union([Met.of(training.strings("sha256")) if training.has("sha256") else None, *before])
 
 
 def start_from(
