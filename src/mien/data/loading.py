@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
@@ -26,6 +27,12 @@ SPARES = 16
 Picture = Literal["original", "enhanced", "both"]
 #: Batches that each worker prepares ahead.
 AHEAD = 4
+
+
+def readers(world: int = 1) -> int:
+    """How many processes read the pictures for each of `world` that compute. One core is left to the network; more than
+    eight readers do not help a single one."""
+    return max(0, min(8, (os.cpu_count() or 1) // world - 1))
 
 
 class FaceLoader:

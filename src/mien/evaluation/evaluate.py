@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,10 +188,11 @@ def _predict(
     show: bool,
 ) -> Raw:
     """What the network puts out; with the features where there are data sets to tell apart by them."""
+    from mien.data.loading import readers
+
     features = sources_of(part) is not None
-    return predict_split(
-        estimator, part, batch=batch, device=device, workers=_workers(workers), show=show, features=features
-    )
+    workers = readers() if workers is None else workers
+    return predict_split(estimator, part, batch=batch, device=device, workers=workers, show=show, features=features)
 
 
 def _crossfit(estimator: Estimator, manifest: Manifest, split: str, rows: np.ndarray) -> tuple[np.ndarray, str]:
@@ -273,8 +273,3 @@ def _calibration(estimator: Estimator, manifest: Manifest) -> str:
         return UNCALIBRATED
     same = mark.get("manifest") == manifest.hash
     return f"fitted on the split {mark.get('split')!r} of {'this' if same else 'another'} manifest"
-
-
-def _workers(workers: int | None) -> int:
-    """One core is left to the network; more than eight readers do not help a single one."""
-    return workers if workers is not None else max(0, min(8, (os.cpu_count() or 1) - 1))

@@ -13,6 +13,7 @@ from mien.evaluation.locate import Locator, given_square, mean_face
 from mien.metrics.bootstrap import Bootstrap, Estimate
 from mien.metrics.landmarks import eye_centre_distance, normalised_errors, outer_eye_distance
 from mien.models.landmarker import Landmarker
+from mien.objectives.landmarker import FAILURE
 from mien.progress import Progress
 
 #: What a detector's box is wrong by: standard deviations of its centre, in sides, and of its side, in shares. So the
@@ -79,7 +80,7 @@ def evaluate_landmarker(
         "mean_face": normalised_errors(np.stack(flat), points, eyes),
     }
     # Points that are none at all have no distance, and are a failure all the same.
-    columns["failures"] = np.where(eyes > 0, ~(columns["nme"] <= 0.1), np.nan)
+    columns["failures"] = np.where(eyes > 0, ~(columns["nme"] <= FAILURE), np.nan)
     columns["refused"] = 1.0 - np.array(sure)
     sources = faces.strings("source")[kept].astype(str)
     result: dict[str, Any] = {

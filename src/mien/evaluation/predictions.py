@@ -18,6 +18,7 @@ from mien.errors import MienError
 from mien.evaluation.groups import Partition, partitions
 from mien.faces import CONTINUOUS, GENDERS, RACES, SPLITS, VOCABULARIES, VOTES
 from mien.files import whole
+from mien.models.met import MARK
 from mien.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 #: Key of the JSON in the table's schema metadata.
 FACTS = b"mien"
-#: Bytes of a picture's sha256 by which it is known among those that an estimator was calibrated on.
-MARK = 6
 #: Faces that a model was calibrated on, among other data's, that are too few to be cross-fitted.
 FEW = 100
 #: Columns that every predictions table has.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from mien.data.loading import FaceLoader
+from mien.data.loading import FaceLoader, readers
 from mien.data.manifest import Manifest
 from mien.data.transforms import AugmentSettings
 from mien.errors import MienError
@@ -58,8 +57,4 @@ def cut_batch(recipe: Recipe, world: int) -> tuple[int, int]:
             f"training.batch {recipe.training.batch} cannot be cut into {world} processes x "
             f"{recipe.training.accumulate} micro-batches; make it a multiple of their product"
         )
-    workers = recipe.data.workers
-    if workers is None:
-        # One core is left to the network; more than eight readers do not help a single one.
-        workers = max(0, min(8, (os.cpu_count() or 1) // world - 1))
-    return micro, workers
+    return micro, readers(world) if recipe.data.workers is None else recipe.data.workers

@@ -21,6 +21,7 @@ from mien.evaluation.ageing.realism import realism
 from mien.evaluation.ageing.sample import Faces, Truth, balanced, look_at, mean_faces, middle_age
 from mien.evaluation.ageing.shown import Live, Shown, describe
 from mien.evaluation.ageing.verification import Verification, fit_thresholds, pairs_of
+from mien.evaluation.groups import FEWEST
 from mien.files import write_json
 from mien.metrics import age as age_metrics
 from mien.metrics import ageing
@@ -295,7 +296,7 @@ def _judge(faces: Faces, boot: Bootstrap) -> dict[str, Any]:
     values = {"mae": np.abs(error), "bias": error, "constant_mae": np.abs(faces.ages - years)}
     everybody = {
         by: {
-            group: {"n": len(rows), **({"suppressed": True} if len(rows) < 30 else estimates(values, boot, rows))}
+            group: {"n": len(rows), **({"suppressed": True} if len(rows) < FEWEST else estimates(values, boot, rows))}
             for group, rows in partition.groups(faces.exact)
         }
         for by, partition in faces.partitions.items()

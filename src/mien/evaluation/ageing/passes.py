@@ -18,6 +18,7 @@ from mien.evaluation.ageing.shown import Shown
 from mien.files import to_json, whole
 from mien.metrics import image
 from mien.metrics.identity import cosine
+from mien.metrics.landmarks import eye_centre_distance
 from mien.progress import Progress
 
 #: Decibels that stand for equal pictures, whose ratio of signal to noise is infinite.
@@ -107,9 +108,8 @@ def _judged(made: torch.Tensor, images: torch.Tensor, faces: Faces, rows: np.nda
         found["embedding"] = said["embedding"].astype(np.float16)
     if "points" in said:
         given = faces.seen["points"][rows]
-        eyes = np.linalg.norm(given[:, 42:48].mean(axis=1) - given[:, 36:42].mean(axis=1), axis=1)
         moved = np.linalg.norm(said["points"] - given[:, None], axis=3).mean(axis=2)
-        found["points_moved"] = moved / eyes[:, None]
+        found["points_moved"] = moved / eye_centre_distance(given)[:, None]
     return found
 
 

@@ -48,8 +48,7 @@ class Coded:
     @property
     def ages(self) -> np.ndarray:
         """(N,) float64 years, NaN where the age is unknown or an interval."""
-        low, high = self.manifest.numbers("age_low"), self.manifest.numbers("age_high")
-        return np.where(low == high, low, np.nan).astype(np.float64)
+        return exact_ages(self.manifest)
 
     @property
     def rate(self) -> np.ndarray:
@@ -146,11 +145,16 @@ def ages_said(vae: BetaVae, faces: Coded) -> np.ndarray:
     return said
 
 
+def exact_ages(manifest: Manifest) -> np.ndarray:
+    """(N,) float64 years, NaN where the age is unknown or an interval."""
+    low, high = manifest.numbers("age_low"), manifest.numbers("age_high")
+    return np.where(low == high, low, np.nan).astype(np.float64)
+
+
 def factors(manifest: Manifest) -> dict[str, np.ndarray]:
     """What is known of the faces, (N,) each: classes as int64, -1 unknown; numbers as float, NaN unknown. Only factors
     known of 30 faces and not the same for all of them."""
-    low, high = manifest.numbers("age_low"), manifest.numbers("age_high")
-    found: dict[str, np.ndarray] = {"age": np.where(low == high, low, np.nan).astype(np.float64)}
+    found: dict[str, np.ndarray] = {"age": exact_ages(manifest)}
     found |= {name: manifest.codes(name) for name in WORDS}
     numbers = (*CONTINUOUS, *(name for name in DRAWN if _numeric(manifest, name)))
     found |= {name: manifest.numbers(name).astype(np.float64) for name in numbers}

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from mien.errors import MienError
+from mien.evaluation.ageing.judges import KEPT
 from mien.evaluation.latents.codes import Coded, decoded
 from mien.metrics.bootstrap import Bootstrap
 from mien.metrics.identity import cosine
@@ -21,8 +22,6 @@ from mien.models.shift import METHODS, render_shifted, shift
 
 #: Years by which faces are shifted, and the ages of those that are: both ends stay within a life.
 YEARS, BETWEEN = 30.0, (35.0, 65.0)
-#: Labels that a shift in age should leave as they are, as far as the judge tells them.
-KEPT = ("gender", "race", "expression")
 #: Faces shown to the networks at a time, and pairs of one person that are compared, at most.
 BATCH, PAIRS = 64, 2000
 

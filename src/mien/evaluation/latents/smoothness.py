@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mien.evaluation.latents.codes import BATCH, Coded
+from mien.metrics.ageing import slope, spearman
 from mien.metrics.bootstrap import Bootstrap
-from mien.metrics.concordance import pearson
 from mien.metrics.weighted import mean, ratio
 from mien.models.beta_vae import BetaVae
 from mien.models.estimator import Estimator
@@ -64,21 +64,12 @@ def judge_smoothness(
     steps, away, told = _age_path(vae, faces, rows, distance, judge, device)
     values = {
         "largest_step": np.nan_to_num(ratio(steps.max(axis=1), steps.mean(axis=1)), nan=1.0),
-        "rising": np.array([spearman(np.array(AGES), one) for one in away]),
+        "rising": spearman(away, np.array(AGES)),
     }
     if told is not None:
-        values["judged"] = np.array([spearman(np.array(AGES), one) for one in told])
-        values["judged_slope"] = np.polyfit(AGES, told.T, 1)[0]
+        values |= {"judged": spearman(told, np.array(AGES)), "judged_slope": slope(told, np.array(AGES))}
     result |= boot.estimates({key: partial(mean, value) for key, value in values.items()}, rows)
     return result
-
-
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's correlation of two (N,); 0 where one of them is constant: it goes with nothing."""
-    from scipy.stats import rankdata
-
-    value = float(pearson(rankdata(a), rankdata(b)))
-    return 0.0 if value != value else value
 
 
 def _path_lengths(
