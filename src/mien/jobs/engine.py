@@ -184,6 +184,14 @@ class Job:
         for number in range(self.shards):
             yield from pq.read_table(self.path(number)).to_pylist()
 
+    def join(self, name: str, schema: Any) -> None:
+        """Write all shards of a finished job as one table `name` in its folder, one shard in memory at a time."""
+        import pyarrow.parquet as pq
+
+        with whole(self.folder / name) as beside, pq.ParquetWriter(beside, schema, compression="zstd") as writer:
+            for number in range(self.shards):
+                writer.write_table(pq.read_table(self.path(number), schema=schema))
+
     def _do_slice(
         self, items: Sequence[Input], schema: Any, failed: Failed | None, number: int, worker: Here | Elsewhere
     ) -> None:

@@ -17,13 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from mien.data.manifest import FILE as MANIFEST
 from mien.data.manifest import Manifest
 from mien.data.pairs import with_enhanced
-from mien.data.pictures import decode, encode
+from mien.data.pictures import encode
 from mien.data.slices import Slices, SlicesWriter
 from mien.enhance.networks import GREY, Colourer, Upscaler, chroma
 from mien.errors import MienError, unknown
@@ -237,9 +236,7 @@ def enhance(
     job = Job(work.folder, "enhance", {"inputs": items.hash(), **work.facts()}, len(items), shard=SHARD)
     job.run(items, work, COLUMNS, failed=failed, engine=engine, show=show)
     if first_rank():
-        with whole(job.folder / FILE) as beside, pq.ParquetWriter(beside, COLUMNS, compression="zstd") as writer:
-            for number in range(job.shards):
-                writer.write_table(pq.read_table(job.path(number), schema=COLUMNS))
+        job.join(FILE, COLUMNS)
         if len(items.parts) == 1 and isinstance(items.parts[0], ManifestItems):
             _pair(items.parts[0].manifest, job)
     return job
@@ -302,12 +299,7 @@ def failed(item: Item, number: int, reason: str) -> list[Row]:
 
 
 def _load(item: Item) -> Loaded[Source]:
-    if item.image is not None:
-        image = item.read()
-        source = Source(image, hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest())
-    else:
-        data = item.data()
-        source = Source(decode(data), hashlib.sha256(data).digest())
+    source = Source(*item.identified())
     return Loaded([source], source)
 
 

@@ -58,6 +58,18 @@ class Item:
             return self.image if isinstance(self.image, np.ndarray) else from_pillow(self.image)
         return decode(self.data(), side)
 
+    def identified(self) -> tuple[np.ndarray, bytes]:
+        """The picture as `read` gives it, and the sha256 of its stored bytes; of its pixels where there are none.
+
+        Raises:
+            PictureError: as `read`.
+        """
+        if self.image is None:
+            data = self.data()
+            return decode(data), hashlib.sha256(data).digest()
+        image = self.read()
+        return image, hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest()
+
     def data(self) -> bytes:
         """The stored bytes of the picture; there are none of an array or Pillow's.
 

@@ -110,8 +110,7 @@ class Model:
         """What the model tells of all faces in `inputs`, in their order.
 
         Args:
-            inputs: one or many, mixed: paths of pictures, folders (to their bottom), globs, manifests; uint8
-            RGB
+            inputs: one or many, mixed: paths of pictures, folders (to their bottom), globs, manifests; uint8 RGB
                 arrays (H, W, 3) or (3, H, W), or grey (H, W); Pillow pictures.
             crops: the pictures are face crops like those the model learnt from; nothing is searched for.
                 The faces of a manifest always are.
@@ -127,8 +126,7 @@ class Model:
             One prediction a face; for an input without any, one whose `error` says so.
 
         Raises:
-            MienError: inputs that are no pictures, crops that the model did not learn, intervals it does not
-            have.
+            MienError: inputs that are no pictures, crops that the model did not learn, intervals it does not have.
         """
         items = expand(inputs)
         asking = self.asking(items, crops, detector, max_width, tasks, landmarks, landmarker)

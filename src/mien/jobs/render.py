@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from mien.data.slices import Slices
 from mien.errors import MienError
 from mien.evaluation.locate import Locator, build_locator
 from mien.faces import MAX_AGE, MIN_AGE, Crop
-from mien.files import whole
 from mien.jobs.engine import Job, first_rank
 from mien.jobs.inputs import Item, Items, ManifestItems
 from mien.jobs.paste import paste
@@ -102,7 +100,7 @@ class Rendering:
         work = _Work(self, job, _ages_of(items))
         job.run(items, work, schema, failed=work.failed, engine=engine, show=show)
         if first_rank():
-            _join(job, schema)
+            job.join(FILE, schema)
         return job
 
     def _crop(self, side: int) -> Crop:
@@ -113,12 +111,7 @@ class Rendering:
         return min(max(round(side), self.renderer.input_size), max(LARGEST, self.renderer.input_size))
 
     def _load(self, item: Item) -> Loaded[Cut]:
-        if item.image is None:
-            data = item.data()
-            photo, digest = decode(data), hashlib.sha256(data).digest()
-        else:
-            photo = item.read()
-            digest = hashlib.sha256(np.ascontiguousarray(photo).tobytes()).digest()
+        photo, digest = item.identified()
         if self.crops or item.cropped or self.detector is None:
             cuts = [Cut(resize(photo, self._side(min(photo.shape[1:]))))]
             return Loaded(cuts, Source(digest, None, cuts))
@@ -234,7 +227,9 @@ def rendering(
     photos = not crops and len(items.manifests) < len(items.parts)
     if paste and not photos:
         raise MienError("to paste a face back takes the photo that it is from; these inputs are crops")
-    search = build_detector(detector) if isinstance(detector, str) and photos else detector
+    search: str | Detector | None = detector
+    if isinstance(search, str):
+        search = build_detector(search) if photos else None
     if not isinstance(landmarker, Locator):
         landmarker = build_locator(landmarker if photos else None, device)
     return Rendering(
@@ -242,7 +237,7 @@ def rendering(
         tuple(float(age) for age in ages),
         torch.device(device),
         crops,
-        None if isinstance(search, str) else search,
+        search,
         landmarker,
         gif,
         paste,
@@ -291,15 +286,6 @@ def write_grid(job: Job) -> Path | None:
     path = job.folder / GRID
     save_png(path, grid(list(strips.values())), synthetic(name, ages))
     return path
-
-
-def _join(job: Job, schema: object) -> None:
-    """All shards as one table, a shard in memory at a time."""
-    import pyarrow.parquet as pq
-
-    with whole(job.folder / FILE) as beside, pq.ParquetWriter(beside, schema, compression="zstd") as writer:
-        for number in range(job.shards):
-            writer.write_table(pq.read_table(job.path(number), schema=schema))
 
 
 def _ages_of(items: Items) -> list[float | None] | None:
