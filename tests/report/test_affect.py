@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 
 from mien.faces import EXPRESSIONS
 from mien.report import affect, figures
+from mien.report.evaluation import evaluation_page
 from mien.report.html import Page
-from mien.report.pages import evaluation_page
 
 
 def estimate(value: float, n: int = 640) -> dict[str, float]:

@@ -154,7 +154,7 @@ def test_perfect_and_constant_predictions():
 
 def test_cumulative_score(evaluation):
     age = evaluation.metrics["age"]
-    text = draw(figures.cumulative_score(age["cs"], age["constant"]["cs"], {"another": age["cs"]}))
+    text = draw(figures.cumulative_score(age["cs"], age["constant"]["cs"]))
     assert f"{age['cs'][5] * 100:.1f} %" in text
     assert "constant predictor" in text
     assert "no face" in draw(figures.cumulative_score([math.nan] * 16))
@@ -290,33 +290,6 @@ def test_training_history():
 def test_training_history_of_one_epoch_and_none():
     draw(figures.training_history([{"epoch": 1, "lr": 0.1, "train": {"age": 1.0}, "select": {}}]))
     assert "nothing was measured" in draw(figures.training_history([]))
-
-
-def test_compare_tells_better_from_worse():
-    differences = {
-        "all faces": {"MAE": {"value": -0.2, "low": -0.3, "high": -0.1, "n": 50}},
-        "race": {
-            "Others": {"value": 0.3, "low": 0.1, "high": 0.5, "n": 50},
-            "White": {"value": 0.0, "low": -0.1, "high": 0.1, "n": 50},
-            "Indian": {"n": 12, "suppressed": True},
-        },
-    }
-    figure = figures.compare(differences, "runs/a", "runs/" + "b" * 90)
-    text = draw(figure)
-    assert "too few to say" in text
-    assert "−0.20" in text
-    colours = {line.get_color() for line in figure.axes[0].lines if len(line.get_xdata()) == 2}
-    assert {"#0072b2", "#d55e00", "#5d6b7a"} <= colours
-    assert "no difference" in draw(figures.compare({}, "a", "b"))
-
-
-def test_compare_writes_values_at_the_edge_of_an_axis_that_reaches_to_zero():
-    figure = figures.compare({"all": {"MAE": {"value": -5.0, "low": -5.2, "high": -4.8, "n": 50}}}, "a", "b")
-    (axes,) = figure.axes
-    low, high = axes.get_xlim()
-    assert low < -5.2
-    assert high > 0
-    assert [text.get_position()[0] for text in axes.texts] == [high]
 
 
 # Pictures

@@ -9,9 +9,10 @@ from PIL import Image
 
 from mien.faces import AGE_BIN_NAMES
 from mien.report import figures
+from mien.report.evaluation import evaluation_page
 from mien.report.explain import only_ages
 from mien.report.html import Card, Page, Picture
-from mien.report.pages import evaluation_page, inspection_page
+from mien.report.inspection import inspection_page
 
 VOID = {"meta", "img", "input", "br", "link"}
 EVIL = "<script>alert(\"x\")</script> & 'quotes'"

@@ -55,7 +55,7 @@ def inspect(
 def _write_page(folder: Path, manifest: Manifest, inspection: Inspection, faces: Path) -> None:
     from mien.files import write_text
     from mien.report import figures
-    from mien.report.pages import inspection_page
+    from mien.report.inspection import inspection_page
 
     findings = inspection.findings
     analysis = figures.dataset_analysis(

@@ -29,7 +29,7 @@ def write_report(
     """Write the figures and the page of an evaluation; `images` are the worst faces', `tiles` those of
     `tiles.tiles`. Returns the page."""
     from mien.report import figures as draw
-    from mien.report.pages import evaluation_page
+    from mien.report.evaluation import evaluation_page
 
     age, about = metrics.get("age", {}), metrics["about"]
     worst = [

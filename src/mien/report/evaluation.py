@@ -53,7 +53,6 @@ CAPTIONS = {
     "training_count": "Error of a group against the number of its faces that the model learnt from.",
     "coverage": "Do the 90 % intervals hold the true age for everybody, and how wide must they be for it? "
     "Intervals can promise this by predicted age; by true age, which nobody knows before, they may miss it.",
-    "training_history": "Training: losses, figures on the faces that choose the weights, learning rate.",
     "dataset_analysis": "The faces judged.",
     "affect_plane": "Where faces are, and where the model puts them: arrows run from the truth to the prediction, in "
     "the colours of the expressions.",
@@ -121,11 +120,8 @@ def evaluation_page(
     probe = (metrics.get("about") or {}).get("source_probe")
     if probe:
         affect.source_probe(page, probe)
-    if worst or "worst_predictions" in left:
-        _worst(page, worst, left)
-    if "training_history" in left:
-        page.heading("Training")
-        _figure(page, left, "training_history")
+    if worst:
+        _worst(page, worst)
     if left:
         page.heading("More figures")
         for name in list(left):
@@ -184,7 +180,7 @@ def _age_table(page: Page, age: Mapping[str, Any]) -> None:
 
 def _for_whom(page: Page, age: Mapping[str, Any], figures: dict[str, Figure]) -> None:
     groups = _groupings(age)
-    tags = groups.pop("tag", None) or age.get("tags")
+    tags = groups.pop("tag", None)
     groups.pop("predicted_age", None)
     if groups:
         page.heading("Age: for whom it is wrong")
@@ -298,13 +294,9 @@ def _get(group: Any, key: str) -> Any:
     return group.get(key) if isinstance(group, Mapping) else None
 
 
-def _worst(page: Page, worst: Sequence[Mapping[str, Any]], figures: dict[str, Figure]) -> None:
+def _worst(page: Page, worst: Sequence[Mapping[str, Any]]) -> None:
     page.heading("The largest errors")
     page.text("Look at them: some are the model's, some are wrong labels, some are pictures nobody could judge.")
-    if not worst:
-        _figure(page, figures, "worst_predictions")
-        return
-    figures.pop("worst_predictions", None)
     pictures = []
     for face in worst:
         error = years(face["prediction"] - face["truth"], 0, sign=True)

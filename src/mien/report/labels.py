@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mien.report.html import Card, Page, Picture
-from mien.report.numbers import count, share
+from mien.report.numbers import DASH, count, share
 
 DEFINITIONS = {
     "Score": "How likely the label is wrong, from 0 to 1. From models: the probability that it was put at random and "
@@ -26,7 +26,7 @@ def labels_page(findings: Mapping[str, Any], pictures: Sequence[Picture], facts:
             Card("Faces", count(findings["faces"])),
             Card("Labels in doubt", count(findings["flagged"]), f"score at least {findings['threshold']:g}"),
             Card("Judged by models", count(findings["judged"]), "that did not learn from the face"),
-            Card("Wrong ages, by the models", share(findings["share"]) if findings["judged"] else "–", "of those"),
+            Card("Wrong ages, by the models", share(findings["share"]) if findings["judged"] else DASH, "of those"),
         ]
     )
     page.heading("What was looked at")

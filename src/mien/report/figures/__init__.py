@@ -3,7 +3,6 @@
 from mien.report.figures.affect import affect_plane
 from mien.report.figures.age import cumulative_score, error_analysis, training_count
 from mien.report.figures.classes import class_curves, confusion, reliability
-from mien.report.figures.compare import compare
 from mien.report.figures.dataset import affect_analysis, dataset_analysis
 from mien.report.figures.pictures import contact_sheet, right_and_wrong, worst_predictions
 from mien.report.figures.training import training_history
@@ -14,7 +13,6 @@ __all__ = [
     "affect_analysis",
     "affect_plane",
     "class_curves",
-    "compare",
     "confusion",
     "contact_sheet",
     "coverage",

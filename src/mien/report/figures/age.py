@@ -67,11 +67,7 @@ def error_analysis(age: Mapping[str, Any], truth: np.ndarray, prediction: np.nda
 
 
 @styled
-def cumulative_score(
-    score: Sequence[float],
-    constant: Sequence[float] | None = None,
-    others: Mapping[str, Sequence[float]] | None = None,
-) -> Figure:
+def cumulative_score(score: Sequence[float], constant: Sequence[float] | None = None) -> Figure:
     """Share of faces (0 to 1) whose error is at most 0, 1, 2 ... years, beside the constant predictor's."""
     figure = sheet(7.5, 4.4)
     axes = panel(figure.subplots(), "Cumulative score", "error of at most (years)", "share of faces (%)")
@@ -81,8 +77,6 @@ def cumulative_score(
         return figure
     allowed = np.arange(len(model))
     axes.plot(allowed, model, color=BLUE, marker="o", ms=4, label="this model")
-    for (name, line), dash in zip((others or {}).items(), ("-.", ":", (0, (5, 1, 1, 1))), strict=False):
-        axes.plot(np.arange(len(line)), np.asarray(line) * 100, color=MUTED, ls=dash, label=plain(name))
     if constant is not None:
         axes.plot(
             np.arange(len(constant)), np.asarray(constant, dtype=np.float64) * 100,
