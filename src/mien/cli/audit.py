@@ -97,7 +97,7 @@ def audit(
     mien audit utk --ageing runs/ageing --against runs/vae --identity mobilefacenet.safetensors --pairs fgnet
     """
     from mien.cli.console import print_json, ready, say
-    from mien.cli.evaluate import faces_of
+    from mien.cli.evaluate import faces_of, run_of
     from mien.errors import MienError
     from mien.evaluation.evaluate import require_labels
     from mien.evaluation.relabelled import guard_labels
@@ -216,11 +216,6 @@ def _refuse(audit: str, **given: tuple[Any, Any]) -> None:
     named = [f"--{name}" for name, (value, default) in given.items() if value != default]
     if named:
         raise MienError(f"{', '.join(named)}: only {audit} has a use for it; leave it out")
-
-
-def run_of(model: str | None) -> Path | None:
-    """The run that `model` names, None where it names something else."""
-    return Path(model) if model is not None and (Path(model) / "checkpoints").is_dir() else None
 
 
 def _audited(asked: Model, run: Path | None, folder: Path) -> Audited:

@@ -49,7 +49,7 @@ def evaluate(
     from mien.evaluation.relabelled import guard_labels
     from mien.jobs.predict import load
 
-    run = Path(model) if model is not None and (Path(model) / "checkpoints").is_dir() else None
+    run = run_of(model)
     folder = _checkpoint(model, run, checkpoint)
     asked = load(folder, device)
     manifest = faces_of(faces, run)
@@ -112,6 +112,11 @@ def place(run: Path | None, manifest: Manifest, checkpoint: str) -> Path:
     name = path.parent.name if path.name == FILE else path.stem
     parts = [*([] if own else [name, manifest.hash[:8]]), *([] if checkpoint == "best" else [Path(checkpoint).name])]
     return run / "evaluation" / "-".join(parts)
+
+
+def run_of(model: str | None) -> Path | None:
+    """The run that `model` names, None where it names something else."""
+    return Path(model) if model is not None and (Path(model) / "checkpoints").is_dir() else None
 
 
 def faces_of(faces: Path | None, run: Path | None) -> Manifest:

@@ -65,6 +65,7 @@ def latents(
     --identity mobilefacenet.safetensors --between 3 17; mien latents utk -m runs/vae --beside runs/cvae
     """
     from mien.cli.console import print_json, ready, say
+    from mien.cli.evaluate import run_of
     from mien.data.manifest import Manifest
     from mien.errors import MienError
     from mien.evaluation.latents.audit import PAGE, evaluate_latents
@@ -78,8 +79,7 @@ def latents(
     if not isinstance(vae, BetaVae):
         raise MienError(f"{model} is a {type(vae).__name__} and has no code to judge; name a beta-VAE")
     if out is None:
-        run = Path(model)
-        out = (run if (run / "checkpoints").is_dir() else Path()) / f"latents.{split}"
+        out = (run_of(model) or Path()) / f"latents.{split}"
     ready(out)
     if pairs is not None and judge is None:
         raise MienError("--pairs is for shifts, which a judge judges: give --judge too")

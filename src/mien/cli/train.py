@@ -19,7 +19,7 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object with the figures.")] = False,
 ) -> None:
-    """Train an estimator, calibrate it on `val`, and judge it on `val` and, once, on `test`.
+    """Train a recipe's network, and judge it on `val` and, once, on `test`; an estimator is calibrated on `val`.
 
     Examples: mien train utkface-mobile data.faces=utk; mien train demo data.faces=drawn training.epochs=2
     """
