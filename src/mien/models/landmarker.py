@@ -39,7 +39,7 @@ class LandmarkerSettings(BaseModel):
 class Landmarker(nn.Module):
     """A face as `crop` cuts it, in any turn that a detector leaves, to 68 points.
 
-    Half a million parameters: MobileFaceNet's blocks, slimmer, on 112 px. Points are regressed as deviations from a
+    0.4 million parameters: MobileFaceNet's blocks, slimmer, on 112 px. Points are regressed as deviations from a
     mean face; the answer may lie outside the picture. `refuse` is the error, in eye distances, above which a fit
     is not to be trusted, None where that was not settled.
     """
