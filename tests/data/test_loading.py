@@ -72,15 +72,12 @@ def test_evaluation_reads_every_face_in_order(faces: Manifest) -> None:
 
 
 def test_a_batch_is_uint8_channels_first_with_labels_of_its_rows(faces: Manifest) -> None:
-    weights = torch.arange(COUNT, dtype=torch.float32)
-    batch = next(loader(faces, augment=FACES, weights=weights).epoch())
+    batch = next(loader(faces, augment=FACES).epoch())
     assert batch.images.dtype == torch.uint8
     assert batch.images.shape == (4, 3, SIZE, SIZE)
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert batch.index.dtype == torch.int64
     assert torch.equal(batch.labels["age"], batch.index.float())
-    assert batch.weights is not None
-    assert torch.equal(batch.weights, batch.index.float())
 
 
 def test_landmarks_follow_the_resize(faces: Manifest) -> None:

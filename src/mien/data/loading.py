@@ -52,7 +52,6 @@ class FaceLoader:
         batch: faces a step of this process.
         rank, world: of `world` processes this one is number `rank`; together they read what one process
             would with batches of world x batch.
-        weights: (N,) float32, how much each face counts in the losses; by default as `sampling.weights` says.
         picture: see `Picture`; a face without an enhanced picture shows its original.
         training: False: rows in their order, nothing left out, though faces are augmented.
     """
@@ -70,7 +69,6 @@ class FaceLoader:
         workers: int = 0,
         rank: int = 0,
         world: int = 1,
-        weights: Tensor | None = None,
         picture: Picture = "original",
         training: bool | None = None,
     ) -> None:
@@ -87,9 +85,9 @@ class FaceLoader:
         if self._training and len(manifest) < world:
             raise MienError(f"{len(manifest)} faces cannot be shared by {world} processes; start fewer of them")
         sampling = sampling or Sampling()
-        if weights is None and (found := sampling.loss_weights(manifest)) is not None:
-            weights = torch.from_numpy(found)
-        self.manifest, self.labels, self._weights = manifest, labels, weights
+        weights = sampling.loss_weights(manifest)
+        self._weights = None if weights is None else torch.from_numpy(weights)
+        self.manifest, self.labels = manifest, labels
         self._chances = sampling.chances(manifest)
         self._count, self._batch, self._seed = len(manifest), batch, seed
         self._rank, self._world = rank, world

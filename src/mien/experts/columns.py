@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -125,11 +125,10 @@ def with_fused_ages(part: Manifest) -> Manifest:
     )
 
 
-def experts_of(part: Manifest, rows: Sequence[int] | np.ndarray | None = None) -> dict[str, str]:
+def experts_of(part: Manifest) -> dict[str, str]:
     """The experts that relabelled a manifest, name to sha256 of the weights; {} where none did."""
     if not part.has(EXPERTS):
         return {}
-    part = part if rows is None else part.take(np.asarray(rows))
     found: dict[str, str] = {}
     for word in sorted({word for word in part.strings(EXPERTS) if word is not None}):
         found |= json.loads(word)

@@ -182,7 +182,6 @@ def fit(
     confidences: np.ndarray,
     true: np.ndarray,
     variances: np.ndarray | None = None,
-    correct_bias: bool = True,
     groups: np.ndarray | None = None,
 ) -> Fusion:
     """A fusion fitted on trusted faces: mu and sigma of each expert's confidence, its bias by age and its merit, tau
@@ -216,10 +215,10 @@ def fit(
     # Drawn, for manifests are often in the order of ages or of data sets.
     part = (np.random.default_rng(0).permutation(len(names)) % FOLDS)[members]
     for held in (part == number for number in np.unique(part)):
-        other = _fit(experts, ages[~held], confidences[~held], true[~held], correct_bias)
+        other = _fit(experts, ages[~held], confidences[~held], true[~held])
         fused = other(ages[held], confidences[held], None if variances is None else variances[held])
         errors[held], total[held] = np.abs(fused.age - true[held]), fused.total
-    fusion = _fit(experts, ages, confidences, true, correct_bias)
+    fusion = _fit(experts, ages, confidences, true)
     fusion.interval = _interval(errors, total)
     off = np.abs(ages - true[:, None])
     fusion.mae = {
@@ -230,9 +229,7 @@ def fit(
     return fusion
 
 
-def _fit(
-    experts: Sequence[str], ages: np.ndarray, confidences: np.ndarray, true: np.ndarray, correct_bias: bool
-) -> Fusion:
+def _fit(experts: Sequence[str], ages: np.ndarray, confidences: np.ndarray, true: np.ndarray) -> Fusion:
     """All that is fitted but the interval."""
     mu, sigma = [], []
     for column in confidences.T:
@@ -240,9 +237,8 @@ def _fit(
         mu.append(float(told.mean()) if len(told) else 0.0)
         sigma.append(float(told.std()) if len(told) >= FEWEST else 0.0)
     fusion = Fusion(list(experts), mu, sigma, trusted=len(true))
-    if correct_bias:
-        fusion.knots = np.arange(0.0, 101.0, KNOT).tolist()
-        fusion.bias = {name: _bias(ages[:, i], true, fusion.knots) for i, name in enumerate(fusion.experts)}
+    fusion.knots = np.arange(0.0, 101.0, KNOT).tolist()
+    fusion.bias = {name: _bias(ages[:, i], true, fusion.knots) for i, name in enumerate(fusion.experts)}
     corrected = fusion._corrected(ages)
     squared = np.square(corrected - true[:, None])
     counts = np.isfinite(squared).sum(0)
