@@ -91,6 +91,17 @@ def test_columns(manifest):
     assert len(set(groups.tolist())) == 3
 
 
+def test_a_word_of_many_faces_is_one_string(manifest):
+    """A million rows of a column of words hold the few words, not a million strings."""
+    words = pa.array([f"camera {n}" for n in range(128)])  # as many as bytes can number: none is left for "missing"
+    codes = pa.array([127, None, 0, 127], pa.int8())
+    found = manifest.with_columns({"camera": pa.DictionaryArray.from_arrays(codes, words)}).strings("camera")
+    assert found.tolist() == ["camera 127", None, "camera 0", "camera 127"]
+    whole = manifest.with_columns({"source": ["utk", None, "utk", "fg"]}).strings("source")
+    assert whole.tolist() == ["utk", None, "utk", "fg"]
+    assert whole[0] is whole[2]
+
+
 def test_take_where_split(manifest):
     taken = manifest.take(np.array([3, 1, 1]))
     assert taken.strings("path").tolist() == ["b/4.jpg", "a/2.jpg", "a/2.jpg"]

@@ -18,6 +18,14 @@ def test_histogram_shares_an_interval_among_its_years() -> None:
     np.testing.assert_allclose(histogram[119:], 0.5)
 
 
+def test_a_histogram_of_many_is_the_sum_of_each() -> None:
+    draw = np.random.default_rng(0)
+    low = draw.integers(0, 90, 500).astype(np.float64)
+    high = low + draw.integers(0, 20, 500) * draw.integers(0, 2, 500)
+    each = [age_histogram(low[face : face + 1], high[face : face + 1]) for face in range(500)]
+    np.testing.assert_allclose(age_histogram(low, high), np.sum(each, axis=0), rtol=1e-12)
+
+
 @pytest.mark.parametrize("square_root", [False, True])
 def test_inverse_weights_by_hand(square_root: bool) -> None:
     table = inverse_weights(age_histogram(AGES, AGES), square_root)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mien.data.columns import alike, column_of, extra_array, moved, shared_root, typed_array
+from mien.data.columns import alike, by_word, column_of, extra_array, moved, shared_root, typed_array
 from mien.data.pictures import Pictures
 from mien.data.schema import ENHANCED_HASH, LABELS, LISTS, TRACED, TYPES, WORDS, check
 from mien.errors import MienError, unknown
@@ -190,21 +190,17 @@ class Manifest:
     def codes(self, column: str) -> np.ndarray:
         """A column of words as int64 codes into its vocabulary, (N,), -1 for missing."""
         words = WORDS[column]
-        codes = np.full(len(self), -1, dtype=np.int64)
-        if column in self.table.column_names:
-            start = 0
-            for chunk in self.table[column].chunks:
-                place = np.array([words.index(word) for word in chunk.dictionary.to_pylist()] + [-1])
-                indices = pc.fill_null(chunk.indices, len(place) - 1).to_numpy()
-                codes[start : start + len(chunk)] = place[indices]
-                start += len(chunk)
-        return codes
+        if column not in self.table.column_names:
+            return np.full(len(self), -1, dtype=np.int64)
+        return by_word(self.table[column], lambda word: -1 if word is None else words.index(word), np.int64)
 
     def strings(self, column: str) -> np.ndarray:
         """A column as Python strings (or what an extra column holds), (N,) object, None for missing."""
         values = np.full(len(self), None, dtype=object)
         if column in self.table.column_names:
-            values[:] = self.table[column].to_pylist()
+            found = self.table[column]
+            several = pa.types.is_dictionary(found.type)
+            values[:] = by_word(found, lambda word: word, object) if several else found.to_pylist()
         return values
 
     def landmarks(self) -> np.ndarray:

@@ -142,7 +142,7 @@ def _train(
         accelerator=accelerator,
         seed=recipe.seed,
         resume=resume,
-        faces=lambda row: training_faces.strings("path")[row],
+        faces=lambda row: training_faces.table["path"][row].as_py(),
         show=show,
     )
     if not main:
