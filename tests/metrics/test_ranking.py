@@ -40,13 +40,14 @@ def test_one_vs_rest_is_sklearns_macro() -> None:
     true = generator.integers(0, 8, 500)
     logits = generator.normal(size=(500, 8)) + 1.5 * np.eye(8)[true]
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    each = ranking.one_vs_rest(ranking.auroc, true, p)
+    areas = ranking.one_vs_rest(true, p)
+    each, precisions = areas()
     assert each.shape == (8,)
     assert each.mean() == pytest.approx(sk.roc_auc_score(true, p, multi_class="ovr", average="macro"))
-    areas = ranking.one_vs_rest(ranking.average_precision, true, p)
-    assert areas.mean() == pytest.approx(sk.average_precision_score(np.eye(8)[true], p, average="macro"))
-    resampled = ranking.one_vs_rest(ranking.auroc, true, p, generator.integers(0, 3, (4, 500)).astype(float))
-    assert resampled.shape == (4, 8)
+    assert precisions.mean() == pytest.approx(sk.average_precision_score(np.eye(8)[true], p, average="macro"))
+    weights = generator.integers(0, 3, (4, 500)).astype(float)
+    np.testing.assert_array_equal(areas(weights)[:, 0, 3], ranking.auroc(true == 3, p[:, 3], weights))
+    np.testing.assert_array_equal(areas(weights)[:, 1, 3], ranking.average_precision(true == 3, p[:, 3], weights))
 
 
 def test_the_curves_are_sklearns() -> None:

@@ -22,8 +22,8 @@ CLASS_FIGURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "kappa": agreement.kappa,
     "alpha": agreement.alpha,
 }
-#: Name in the JSON -> figure of one class against the rest; of a task, the mean over the classes that occur.
-RANKINGS: dict[str, ranking.Ranking] = {"auroc": ranking.auroc, "aupr": ranking.average_precision}
+#: Names in the JSON of `ranking.one_vs_rest`'s two areas; of a task, the mean over the classes that occur.
+RANKINGS = ("auroc", "aupr")
 #: Name in the JSON -> function of a confusion matrix that gives a figure for each class.
 EACH: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "precision": agreement.precision,
@@ -85,8 +85,8 @@ def judge_classes(
 
 
 def class_figures(predictions: Predictions, name: str, classes: tuple[str, ...]) -> Figures:
-    """What every figure of a task follows from: `confusion`, and where there are probabilities `auroc` and `aupr`
-    of each class, and `ece`."""
+    """What every figure of a task follows from: `confusion`, and where there are probabilities the `RANKINGS` of each
+    class, as `areas`, and `ece`."""
     true, predicted = predictions.codes(f"true_{name}", classes), predictions.codes(name, classes)
     scores = probabilities(predictions, name, classes)
     confidence = predictions.numbers(f"{name}_p") if predictions.has(f"{name}_p") else None
@@ -95,8 +95,7 @@ def class_figures(predictions: Predictions, name: str, classes: tuple[str, ...])
     def figures(rows: np.ndarray) -> Mapping[str, Figure]:
         found = dict(matrix(rows))
         if scores is not None:
-            for figure, function in RANKINGS.items():
-                found[figure] = partial(ranking.one_vs_rest, function, true[rows], scores[rows])
+            found["areas"] = ranking.one_vs_rest(true[rows], scores[rows])
         if confidence is not None:
             correct = (true == predicted)[rows]
             found["ece"] = partial(calibration.expected_calibration_error, confidence[rows], correct)
@@ -118,8 +117,13 @@ def confusion_figure(true: np.ndarray, predicted: np.ndarray, classes: int) -> F
 def overall(drawn: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The figures of a task, (...,) each, from what `class_figures` gave."""
     found = {figure: function(drawn["confusion"]) for figure, function in CLASS_FIGURES.items()}
-    found |= {figure: mean_of_known(drawn[figure]) for figure in RANKINGS if figure in drawn}
+    found |= {figure: mean_of_known(areas) for figure, areas in _rankings(drawn).items()}
     return found | ({"ece": drawn["ece"]} if "ece" in drawn else {})
+
+
+def _rankings(drawn: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The areas of each class, (..., K), by name; none where there are no probabilities."""
+    return {figure: drawn["areas"][..., at, :] for at, figure in enumerate(RANKINGS) if "areas" in drawn}
 
 
 def probabilities(predictions: Predictions, name: str, classes: tuple[str, ...]) -> np.ndarray | None:
@@ -133,7 +137,7 @@ def probabilities(predictions: Predictions, name: str, classes: tuple[str, ...])
 def _each_class(drawn: Mapping[str, np.ndarray], classes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     matrices = drawn["confusion"]
     found = {figure: function(matrices) for figure, function in EACH.items()}
-    found |= {figure: drawn[figure] for figure in RANKINGS if figure in drawn}
+    found |= _rankings(drawn)
     sizes, given = matrices[0].sum(axis=1), matrices[0].sum(axis=0)
     return {
         word: {

@@ -13,7 +13,43 @@ import numpy as np
 
 from mien.metrics.weighted import ratio
 
-Ranking = Callable[..., np.ndarray]
+
+class Ranked:
+    """Faces in the order of their scores, the highest first: sorted once, however often they are weighed."""
+
+    def __init__(self, positive: np.ndarray, score: np.ndarray) -> None:
+        positive, score = np.asarray(positive, dtype=bool), np.asarray(score)
+        self._order = np.argsort(-score, kind="stable")
+        ordered, truth = score[self._order], positive[self._order]
+        first = np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
+        tie = np.cumsum(first) - 1
+        self._positives = self._order[truth]
+        # Both areas grow only where a positive face is passed: of all scores those of positives will do.
+        ties, self._starts = np.unique(tie[truth], return_index=True)
+        bounds = np.append(np.flatnonzero(first), len(ordered))
+        self._above, self._passed = bounds[ties], bounds[ties + 1]
+
+    def areas(self, weights: np.ndarray | None = None) -> np.ndarray:
+        """`auroc` and `average_precision`, (..., 2)."""
+        if weights is None:
+            weights = np.ones(len(self._order))
+        shape = weights.shape[:-1]
+        if not len(self._positives):
+            return np.full((*shape, 2), np.nan)
+        passed = np.zeros((*shape, len(self._order) + 1))
+        np.cumsum(np.take(weights, self._order, axis=-1), axis=-1, out=passed[..., 1:])
+        found = np.add.reduceat(np.take(weights, self._positives, axis=-1), self._starts, axis=-1)
+        hits = np.cumsum(found, axis=-1)
+        above, below = np.take(passed, self._above, axis=-1), np.take(passed, self._passed, axis=-1)
+        positives = hits[..., -1]
+        negatives = passed[..., -1] - positives
+        # Each positive face is above the negatives that come later, and above half of those that have its score.
+        misses = (above - (hits - found) + below - hits) / 2
+        area = (found * (negatives[..., None] - misses)).sum(axis=-1)
+        precision = np.divide(hits, below, out=np.zeros_like(hits), where=below > 0)
+        return np.stack(
+            [ratio(area, positives * negatives), ratio((found * precision).sum(axis=-1), positives)], axis=-1
+        )
 
 
 def auroc(positive: np.ndarray, score: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -21,10 +57,7 @@ def auroc(positive: np.ndarray, score: np.ndarray, weights: np.ndarray | None = 
 
     NaN where there is no positive or no negative face: nothing can be ranked.
     """
-    hits, misses = _passed(positive, score, weights)
-    missed = np.diff(misses, axis=-1, prepend=0.0)
-    area = ((hits - np.diff(hits, axis=-1, prepend=0.0) / 2) * missed).sum(axis=-1)
-    return ratio(area, _last(hits) * _last(misses))
+    return Ranked(positive, score).areas(weights)[..., 0]
 
 
 def average_precision(positive: np.ndarray, score: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -33,41 +66,31 @@ def average_precision(positive: np.ndarray, score: np.ndarray, weights: np.ndarr
     NaN where there is no positive face. The score of a constant is the share of positives; so it is where every
     face is positive: 1.
     """
-    hits, misses = _passed(positive, score, weights)
-    found = np.diff(hits, axis=-1, prepend=0.0)
-    precision = np.nan_to_num(ratio(hits, hits + misses))
-    return ratio((found * precision).sum(axis=-1), _last(hits))
+    return Ranked(positive, score).areas(weights)[..., 1]
 
 
-def one_vs_rest(figure: Ranking, true: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """`figure` of each class against the rest, (..., K): `true` (N,) codes, `scores` (N, K)."""
-    return np.stack([figure(true == code, scores[:, code], weights) for code in range(scores.shape[1])], axis=-1)
+def one_vs_rest(true: np.ndarray, scores: np.ndarray) -> Callable[..., np.ndarray]:
+    """The areas of each class against the rest as a function of weights, (..., 2, K): `true` (N,) codes, `scores`
+    (N, K)."""
+    ranked = [Ranked(true == code, scores[:, code]) for code in range(scores.shape[1])]
+    return lambda weights=None: np.stack([one.areas(weights) for one in ranked], axis=-1)
 
 
 def roc_points(positive: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The ROC curve, (T,) false and (T,) true positive rates from (0, 0) to (1, 1); NaN where undefined."""
-    hits, misses = (np.concatenate([[0.0], passed]) for passed in _passed(positive, score, None))
+    hits, misses = (np.concatenate([[0.0], passed]) for passed in _passed(positive, score))
     return ratio(misses, misses[-1]), ratio(hits, hits[-1])
 
 
 def precision_recall_points(positive: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The precision-recall curve: (T,) recall, rising, and (T,) precision; NaN recall without a positive face."""
-    hits, misses = _passed(positive, score, None)
-    return ratio(hits, _last(hits)), ratio(hits, hits + misses)
+    hits, misses = _passed(positive, score)
+    return ratio(hits, hits[-1:]), ratio(hits, hits + misses)
 
 
-def _passed(positive: np.ndarray, score: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Positive and negative weight at or above each distinct score, the highest first: (..., T) twice."""
-    if weights is None:
-        weights = np.ones(len(score))
+def _passed(positive: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positive and negative faces at or above each distinct score, the highest first: (T,) twice."""
     order = np.argsort(-np.asarray(score), kind="stable")
-    ordered = np.asarray(score)[order]
+    ordered, truth = np.asarray(score)[order], np.asarray(positive, dtype=bool)[order]
     last_of_tie = np.append(ordered[1:] != ordered[:-1], True)[: len(ordered)]
-    drawn, truth = weights[..., order], np.asarray(positive, dtype=bool)[order]
-    hits = np.cumsum(drawn * truth, axis=-1)[..., last_of_tie]
-    misses = np.cumsum(drawn * ~truth, axis=-1)[..., last_of_tie]
-    return hits, misses
-
-
-def _last(passed: np.ndarray) -> np.ndarray:
-    return passed[..., -1] if passed.shape[-1] else np.zeros(passed.shape[:-1])
+    return np.cumsum(truth)[last_of_tie].astype(np.float64), np.cumsum(~truth)[last_of_tie].astype(np.float64)
