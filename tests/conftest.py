@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,15 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn") / "faces"
     prepare(DrawnSource(count=240, seed=3, size=32), Path(), folder, seed=3, size=32, show=False)
     return folder
+
+
+@pytest.fixture(scope="module")
+def unpainted() -> Iterator[None]:
+    """Figures are built and put where they belong, but not painted, which is most of what a report takes: for tests
+    of what leads there. How they look is asked in `tests/report` and `tests/evaluation`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mien.report.style._png", lambda figure: b"\x89PNG")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ import mien.training.recipe as recipes
 from mien.cli.demo import demo
 from mien.errors import MienError
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 def test_the_demo_goes_all_the_way_and_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -17,6 +17,8 @@ from mien.models.checkpoint import load_estimator, save_estimator
 from mien.models.estimator import ModelSettings, build_estimator
 from mien.tasks.face import TasksSettings
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:

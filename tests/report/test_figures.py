@@ -1,5 +1,6 @@
 """Every figure is drawn, with warnings as errors, from usual and from degenerate input."""
 
+import base64
 import io
 import math
 import warnings
@@ -360,6 +361,14 @@ def test_save_writes_a_whole_png(tmp_path):
         image.load()
         assert image.format == "PNG"
     assert [file.name for file in path.parent.iterdir()] == ["confusion.png"]
+
+
+def test_what_a_file_and_a_page_show_is_painted_once(tmp_path, monkeypatch):
+    figure, painted = figures.confusion([[1, 0], [0, 1]], ["Male", "Female"]), []
+    monkeypatch.setattr(Figure, "savefig", lambda _, stream, **__: painted.append(1) or stream.write(b"a picture"))
+    figures.save(figure, tmp_path / "confusion.png")
+    assert base64.b64decode(figures.to_base64(figure)) == (tmp_path / "confusion.png").read_bytes() == b"a picture"
+    assert painted == [1]
 
 
 def test_save_leaves_nothing_when_it_fails(tmp_path, monkeypatch):

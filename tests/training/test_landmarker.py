@@ -19,6 +19,8 @@ from mien.training.landmarker import mean_shape, window
 from mien.training.recipe import Recipe, load_recipe
 from mien.training.run import train_run
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 @pytest.fixture(scope="module")
 def marks(tmp_path_factory: pytest.TempPathFactory) -> Path:

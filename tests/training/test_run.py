@@ -26,6 +26,8 @@ from mien.models.met import Met
 from mien.training.recipe import Recipe, load_recipe
 from mien.training.run import LOCK, _accelerator, _groups, assemble, train_run
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 #: A network without batch statistics, so that cutting a batch changes nothing but rounding.
 SMALL = [
     "model.backbone=test_convnext",

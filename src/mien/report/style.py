@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec
+from weakref import WeakKeyDictionary
 
 import matplotlib
 import numpy as np
@@ -21,6 +22,8 @@ from mien.files import whole
 from mien.report.numbers import Number, number, size, suppressed
 
 P = ParamSpec("P")
+#: Figures that have been painted; each is forgotten with its figure.
+_PAINTED: WeakKeyDictionary[Figure, bytes] = WeakKeyDictionary()
 
 INK, MUTED, GRID, PALE = "#1c2733", "#5d6b7a", "#e3e8ed", "#c9d1d9"
 # Okabe and Ito's colours, told apart by all common kinds of colour blindness (jfly.uni-koeln.de/color).
@@ -278,10 +281,24 @@ def codes(values: Iterable[Any], words: Sequence[str]) -> np.ndarray:
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write `figure` as a picture (PNG by its ending); the file appears whole."""
-    _lay_out(figure)
+    """Write `figure` as a PNG; the file appears whole."""
     with whole(path) as beside:
-        figure.savefig(beside, dpi=DPI)
+        beside.write_bytes(_png(figure))
+
+
+def to_base64(figure: Figure) -> str:
+    """`figure` as a PNG in base64, for a page that carries its pictures in itself."""
+    return base64.b64encode(_png(figure)).decode("ascii")
+
+
+def _png(figure: Figure) -> bytes:
+    """The figure painted, once: what a file shows of it a page shows too, and painting takes a second."""
+    if figure not in _PAINTED:
+        _lay_out(figure)
+        with io.BytesIO() as stream:
+            figure.savefig(stream, format="png", dpi=DPI)
+            _PAINTED[figure] = stream.getvalue()
+    return _PAINTED[figure]
 
 
 def _lay_out(figure: Figure) -> None:
@@ -291,14 +308,6 @@ def _lay_out(figure: Figure) -> None:
         with matplotlib.rc_context(STYLE):
             engine.execute(figure)
         figure.set_layout_engine("none")
-
-
-def to_base64(figure: Figure) -> str:
-    """`figure` as a PNG in base64, for a page that carries its pictures in itself."""
-    _lay_out(figure)
-    with io.BytesIO() as stream:
-        figure.savefig(stream, format="png", dpi=DPI)
-        return base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 @functools.cache
