@@ -281,13 +281,30 @@ def test_ranks_share_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert parts_of(folder) == parts_of(tmp_path / "alone")
 
 
-def test_ray_writes_the_bytes_of_the_local_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray")
+def test_ray_writes_the_bytes_of_the_local_engine_and_tells_what_it_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An input that kills its worker is listed, a mistake ends the job; Ray is ended by the job that started it."""
+    ray = pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    bad = Squares(raises=(13,))
-    local = run_squares(tmp_path / "local", bad)
-    assert run_squares(tmp_path / "ray", bad, Engine("ray", workers=1)) == local
-    assert parts_of(tmp_path / "local") == parts_of(tmp_path / "ray")
+    ended, end = [], ray.shutdown
+    monkeypatch.setattr(ray, "shutdown", lambda: ended.append(True))  # one start, of many seconds, does for two jobs
+    try:
+        for name, engine in (("local", Engine(workers=1)), ("ray", Engine("ray", workers=1))):
+            with pytest.raises(MienError, match="no such weights"):
+                run_squares(tmp_path / name, Squares(dies=(3,), mistaken=(33,)), engine)
+        first = pq.read_table(sorted((tmp_path / "ray").glob("part-*.parquet"))[0])
+        assert first.equals(pq.read_table(sorted((tmp_path / "local").glob("part-*.parquet"))[0]))
+        assert "killed by signal 9" in str(first.to_pylist()[3])
+        assert ended == [True]
+
+        bad = Squares(raises=(13,))
+        local = run_squares(tmp_path / "whole", bad)
+        assert run_squares(tmp_path / "of ray", bad, Engine("ray", workers=1)) == local
+        assert parts_of(tmp_path / "whole") == parts_of(tmp_path / "of ray")
+        assert ended == [True]
+    finally:
+        end()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -296,20 +313,6 @@ def test_a_picture_that_finds_the_disk_full_is_done_the_next_time(tmp_path: Path
     with pytest.raises(MienError, match=r"No space left on device.*the same command goes on"):
         run_squares(tmp_path / "broken", Squares(full=(23,)), Engine(workers=workers))
     assert run_squares(tmp_path / "broken", Squares(), Engine(workers=workers)) == whole
-
-
-def test_under_ray_an_input_that_kills_its_worker_is_listed_and_a_mistake_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("ray")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    bad = Squares(dies=(3,), mistaken=(33,))
-    for name, engine in (("local", Engine(workers=1)), ("ray", Engine("ray", workers=1))):
-        with pytest.raises(MienError, match="no such weights"):
-            run_squares(tmp_path / name, bad, engine)
-    first = pq.read_table(sorted((tmp_path / "ray").glob("part-*.parquet"))[0])
-    assert first.equals(pq.read_table(sorted((tmp_path / "local").glob("part-*.parquet"))[0]))
-    assert "killed by signal 9" in str(first.to_pylist()[3])
 
 
 def test_a_full_disk_ends_the_job_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
