@@ -1,5 +1,6 @@
 """Wrong labels that are put in on purpose, and whether they are found."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,6 +175,27 @@ def test_copies_of_seventy_or_more_do_not_make_a_face_95() -> None:
     nothing = Views([], np.zeros((0, 3)), np.zeros((0, 3)))
     suspects = audit_labels(manifest, nothing, doubt(np.zeros(3), np.zeros(3), nothing), copies)
     assert corrections(suspects, manifest.strings("path"), 0.5) == [("0.png", "age", "75")]
+
+
+def test_a_picture_that_stands_for_thousands_takes_no_memory_for_each_two_of_them() -> None:
+    """Scraped sets hold the same "no picture" ten thousand times: a table of all against all would be gigabytes."""
+    count = 2000
+    manifest = manifest_of(np.where(np.arange(count) % 3 == 0, 40.0, 20.0), ["Male", *["Female"] * (count - 1)])
+    copies = no_copies(count, dict.fromkeys(range(count), 0), [(0, row) for row in range(1, count)])
+    nothing = Views([], np.zeros((0, count)), np.zeros((0, count)))
+    doubts = doubt(np.zeros(count), np.zeros(count), nothing)
+    tracemalloc.start()
+    try:
+        suspects = audit_labels(manifest, nothing, doubts, copies)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * count * count  # bytes; one such table of numbers has eight for each two
+    assert len(suspects) == count
+    assert suspects[0].row == 0
+    assert suspects[0].evidence[0] == "labelled 40, byte-identical pictures 20, 40 years"
+    assert suspects[0].corrections == {"age": 20.0, "gender": "Female"}
+    assert suspects[-1].corrections == {}
 
 
 def test_labels_that_were_found_right_are_not_dropped() -> None:

@@ -177,27 +177,34 @@ def _copies(rows: np.ndarray, labels: Labels, doubts: Doubts, identical: bool, o
     kind = "byte-identical" if identical else "nearly the same"
     if "age" in differ:
         known = rows[~np.isnan(labels.low[rows])]
-        low, high = labels.low[known].astype(np.float64), labels.high[known].astype(np.float64)
+        # By different ages, which are few: of a picture that stands for missing ones there may be ten thousand copies.
+        given = np.stack([labels.low[known], labels.high[known]], axis=1).astype(np.float64)
+        kinds, first, which, count = np.unique(
+            given, axis=0, return_index=True, return_inverse=True, return_counts=True
+        )
+        which, (low, high) = which.reshape(-1), kinds.T
         years = middle(low, high)
         apart = np.maximum(low[:, None] - high, low - high[:, None])
         alike = apart <= 0.5 if identical else 1 - (apart / FAR).clip(0, 1)
-        worth = np.ones(len(known))
+        worth = np.ones(len(kinds))
         ages, scales = doubts.age[known], doubts.scale[known]
         told = np.isfinite(ages) & np.isfinite(scales)
         if told.any():  # the same picture: one age for all copies
             worth = np.exp(-np.abs(years - ages[told].mean()) / scales[told].mean()) + 1e-6
-        right = alike @ worth / worth.sum()
-        best = int(np.argmax(right - 1e-6 * (high - low)))  # of equals the narrowest
+        right = alike @ (worth * count) / (worth * count).sum()
+        likely = np.round(right - 1e-6 * (high - low), 9)  # of equals the narrowest, then the first
+        best = int(np.lexsort((first, -likely))[0])
         decided = float(np.max(right)) > 0.6
-        for row, off, share in zip(known.tolist(), apart[best].tolist(), right.tolist(), strict=True):
+        values, number = np.unique(np.repeat(years, count), return_counts=True)
+        others = [", ".join(f"{value:.3g}" for value in values[(values != own) | (number > 1)]) for own in years]
+        for row, kind_of in zip(known.tolist(), which.tolist(), strict=True):
             suspect = of(row)
-            others = ", ".join(f"{value:.3g}" for value in np.unique(years[known != row]))
             mine = _years(labels.low[row], labels.high[row])
-            suspect.evidence.append(f"labelled {mine}, {kind} pictures {others} years")
-            suspect.score = max(suspect.score, 1 - share)
+            suspect.evidence.append(f"labelled {mine}, {kind} pictures {others[kind_of]} years")
+            suspect.score = max(suspect.score, 1 - float(right[kind_of]))
             if not decided:
                 suspect.corrections["age"] = ""
-            elif off > 0.5:
+            elif apart[best, kind_of] > 0.5:
                 suspect.corrections["age"] = round(float(years[best]), 2)
     for name in differ.keys() - {"age"}:
         codes = labels.words[name]
@@ -205,9 +212,9 @@ def _copies(rows: np.ndarray, labels: Labels, doubts: Doubts, identical: bool, o
         counts = np.bincount(codes[known], minlength=len(VOCABULARIES[name]))
         for row in known.tolist():
             suspect = of(row)
-            own, there = VOCABULARIES[name][codes[row]], np.unique(codes[known[known != row]])
-            others = ", ".join(VOCABULARIES[name][code] for code in there)
-            suspect.evidence.append(f"labelled {own}, {kind} pictures {others}")
+            own, there = VOCABULARIES[name][codes[row]], counts - (np.arange(len(counts)) == codes[row])
+            said = ", ".join(VOCABULARIES[name][code] for code in np.flatnonzero(there))
+            suspect.evidence.append(f"labelled {own}, {kind} pictures {said}")
             suspect.score = max(suspect.score, 1 - counts[codes[row]] / len(known))
             top = np.flatnonzero(counts == counts.max())
             if len(top) > 1:
