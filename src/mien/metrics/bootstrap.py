@@ -57,7 +57,7 @@ class Bootstrap:
         codes = self._codes if rows is None else self._codes[rows]
         n = len(codes)
         parts = {name: [figure(np.ones((1, n)))] for name, figure in figures.items()}
-        alone = len(np.unique(codes)) < 2
+        alone = bool((codes == codes[:1]).all())
         step = max(1, BLOCK // max(n, 1))
         for first in range(0, self.resamples, step):
             drawn = self._counts[first : first + step]
