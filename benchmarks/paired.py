@@ -25,7 +25,7 @@ from mien.data.manifest import Manifest
 from mien.data.sources.drawn import factors_at
 from mien.evaluation.ageing.sample import middle_age
 from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
-from mien.models.checkpoint import save_age_transformer
+from mien.models.checkpoint import save_renderer
 
 #: Ages that are shown, in years; those of an audit lie within.
 BETWEEN = (3.0, 78.0)
@@ -82,7 +82,7 @@ def main() -> None:
         if (step + 1) % 500 == 0:
             rate = (step + 1) / (time.monotonic() - started)
             print(f"{step + 1:,}/{given.steps:,}: {so_far:.4f} of 1 from the truth ({rate:.1f} steps/s)", flush=True)
-    save_age_transformer(given.out, average)
+    save_renderer(given.out, average)
 
 
 def drawn(faces: Manifest, row: int, age: float, side: int) -> np.ndarray:

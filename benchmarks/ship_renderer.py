@@ -17,8 +17,7 @@ from typing import Any
 from ship import halved
 
 from mien.files import write_text
-from mien.models.age_transformer import AgeTransformer
-from mien.models.checkpoint import load_renderer, save_age_transformer, save_beta_vae
+from mien.models.checkpoint import load_renderer, save_renderer
 from mien.report.ageing import COLUMNS
 from mien.report.latents import known, painted
 from mien.report.numbers import suppressed, years
@@ -57,7 +56,7 @@ def main() -> None:
     }
     folder = HOME / given.name
     weights = halved(network.state_dict()) if given.half else network.state_dict()
-    (save_age_transformer if isinstance(network, AgeTransformer) else save_beta_vae)(folder, network, weights)
+    save_renderer(folder, network, weights)
     write_text(folder / "README.md", card(given, told, name, config, network.input_size))
     megabytes = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     print(f"{folder.name}: {megabytes:.1f} MB, judged as {name}")

@@ -18,7 +18,7 @@ from mien.evaluation.ageing.judges import EstimatorJudge, IdentityJudge, Judges,
 from mien.faces import Crop
 from mien.files import write_json
 from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
-from mien.models.checkpoint import load_estimator, load_renderer, save_age_transformer
+from mien.models.checkpoint import load_estimator, load_renderer, save_renderer
 from mien.models.met import Met
 from mien.training.record import CONFIG
 
@@ -31,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = AgeTransformer(AgeTransformerSettings(size=32, width=8), Crop("chip"))
     network.name = "tiny"
     folder = tmp_path_factory.mktemp("model")
-    save_age_transformer(folder, network)
+    save_renderer(folder, network)
     return folder
 
 

@@ -20,7 +20,7 @@ from mien.data.sources.drawn import sample
 from mien.faces import Crop
 from mien.jobs.inputs import name_of
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
-from mien.models.checkpoint import save_beta_vae
+from mien.models.checkpoint import save_renderer
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             torch.nn.init.normal_(parameter, std=0.2)
     vae.name, vae.ages = "tiny", (2.0, 80.0)
     folder = tmp_path_factory.mktemp("model")
-    save_beta_vae(folder, vae)
+    save_renderer(folder, vae)
     return folder
 
 

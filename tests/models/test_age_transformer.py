@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from mien.errors import MienError
 from mien.faces import Crop
 from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings, fourier, with_warp
-from mien.models.checkpoint import load_renderer, save_age_transformer
+from mien.models.checkpoint import load_renderer, save_renderer
 from mien.models.discriminator import Discriminator
 from mien.models.modulated import Modulated
 from mien.models.renderer import renderer_hash, with_strength
@@ -58,7 +58,7 @@ def test_it_renders_any_ages_and_the_same_each_time(tmp_path: Path) -> None:
         sure = made.render(faces, AGES, torch.tensor([20.0, torch.nan]), torch.tensor([6.0, torch.nan]))
         assert not torch.equal(sure[0], known[0])
         made.ages = (3.0, 90.0)
-        save_age_transformer(tmp_path, made)
+        save_renderer(tmp_path, made)
         again = load_renderer(tmp_path)
         assert isinstance(again, AgeTransformer)
         assert again.ages == (3.0, 90.0)
@@ -140,7 +140,7 @@ def test_with_warp_pixels_move_no_farther_than_it_says_and_alike_in_the_mirror(t
         assert not torch.allclose(made.render(faces.flip(-1), AGES).flip(-1), made.render(faces, AGES), atol=1e-2)
         half = with_strength(made, 0.5).shown(faces, AGES)
         torch.testing.assert_close(half.flows, change.flows / 2)
-        save_age_transformer(tmp_path, made)
+        save_renderer(tmp_path, made)
         assert torch.equal(load_renderer(tmp_path).render(faces, AGES), made.render(faces, AGES))
     assert renderer_hash(made) != renderer_hash(network())
 

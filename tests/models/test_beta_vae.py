@@ -13,7 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from mien.errors import MienError
 from mien.faces import Crop
 from mien.models.beta_vae import LOG_SPREAD, BetaVae, BetaVaeSettings
-from mien.models.checkpoint import load_estimator, load_renderer, save_beta_vae
+from mien.models.checkpoint import load_estimator, load_renderer, save_renderer
 from mien.models.perceptual import Perceptual
 from mien.models.renderer import as_float, laid_over, strength_of, with_strength
 from mien.objectives.latent import normal_rate
@@ -197,7 +197,7 @@ def test_the_baseline_is_told_and_unknown_labels_are_allowed() -> None:
 def test_saved_and_loaded_it_renders_the_same(tmp_path: Path) -> None:
     net = vae(attributes=["gender", "race"])
     net.name, net.ages = "ages", (1.0, 90.0)
-    save_beta_vae(tmp_path, net)
+    save_renderer(tmp_path, net)
     loaded = load_renderer(tmp_path)
     assert (loaded.name, loaded.ages, loaded.settings, loaded.crop) == (net.name, net.ages, net.settings, net.crop)
     ages = torch.tensor([[5.0], [60.0]])

@@ -20,7 +20,7 @@ from mien.errors import MienError
 from mien.faces import EXPRESSIONS, GENDERS, RACES, Crop
 from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
 from mien.models.backbone import Backbone
-from mien.models.checkpoint import save_age_transformer, save_estimator
+from mien.models.checkpoint import save_estimator, save_renderer
 from mien.models.estimator import Estimator, ModelSettings, build_estimator, weights_hash
 from mien.models.exported import (
     Answer,
@@ -248,7 +248,7 @@ def test_a_renderer_shows_any_number_of_ages(warp: float, tmp_path: Path) -> Non
     for parameter in renderer.parameters():
         parameter.data += 0.05 * torch.randn(parameter.shape)
     (tmp_path / "renderer").mkdir()
-    save_age_transformer(tmp_path / "renderer", renderer)
+    save_renderer(tmp_path / "renderer", renderer)
     made = export(tmp_path / "renderer", tmp_path / "renderer.onnx")
     assert [port.name for port in (*made.inputs, *made.outputs)] == ["images", "ages", "pictures"]
     for faces, ages in ((1, 1), (2, 2), (3, 5)):

@@ -15,7 +15,7 @@ from mien.errors import MienError
 from mien.faces import Crop
 from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
-from mien.models.checkpoint import load_renderer, save_age_transformer, save_beta_vae, save_estimator
+from mien.models.checkpoint import load_renderer, save_estimator, save_renderer
 from mien.models.estimator import ModelSettings, build_estimator
 from mien.models.met import Met
 from mien.objectives.age_transformer import AgeTransformerObjective
@@ -86,7 +86,7 @@ def test_a_run_may_start_from_another_renderer(drawn: Path, tmp_path: Path) -> N
     first = AgeTransformer(settings, Manifest.open(drawn).crop)
     first.card = {"terms": "for research", "figures": {"error": "9 years"}}
     first.learnt = Met.of([bytes(32)])
-    save_age_transformer(tmp_path / "first", first)
+    save_renderer(tmp_path / "first", first)
     start = [f"model.init={tmp_path / 'first'}", "age_transformer.text=0"]
     wanted = recipe(drawn, *start)
     assert wanted.age_transformer is not None
@@ -100,14 +100,14 @@ def test_a_run_may_start_from_another_renderer(drawn: Path, tmp_path: Path) -> N
     assert moving.move is not None
     assert torch.equal(moving.stem[1].weight, first.stem[1].weight)
     assert moving.learnt == network.learnt
-    save_age_transformer(tmp_path / "moving", moving)
+    save_renderer(tmp_path / "moving", moving)
     with pytest.raises(MienError, match=r"moving: it was built otherwise; give this run age_transformer\.warp=0\.1$"):
         assemble(recipe(drawn, f"model.init={tmp_path / 'moving'}", start[1]), Manifest.open(drawn), Accelerator())
     with pytest.raises(MienError, match=r"first: it was built otherwise; give this run age_transformer\.width=8$"):
         assemble(recipe(drawn, *start, "age_transformer.width=16"), Manifest.open(drawn), Accelerator())
     torch.manual_seed(7)
     vae = BetaVae(BetaVaeSettings(size=32, width=8), Manifest.open(drawn).crop)
-    save_beta_vae(tmp_path / "vae", vae)
+    save_renderer(tmp_path / "vae", vae)
     with pytest.raises(MienError, match="a beta-VAE, not an AgeTransformer"):
         assemble(recipe(drawn, f"model.init={tmp_path / 'vae'}"), Manifest.open(drawn), Accelerator())
 

@@ -15,7 +15,7 @@ from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.faces import Crop
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
-from mien.models.checkpoint import load_renderer, read_pointer, save_beta_vae
+from mien.models.checkpoint import load_renderer, read_pointer, save_renderer
 from mien.models.met import Met
 from mien.objectives.beta_vae import BetaVaeObjective
 from mien.training.beta_vae import assemble, finish
@@ -85,7 +85,7 @@ def test_a_run_may_start_from_another(drawn: Path, tmp_path: Path) -> None:
     first = BetaVae(settings, manifest.crop)
     first.card = {"terms": "for research", "figures": {"error": "9 years"}}
     first.learnt = Met.of([bytes(32)])
-    save_beta_vae(tmp_path / "first", first)
+    save_renderer(tmp_path / "first", first)
     start = (f"model.init={tmp_path / 'first'}", "beta_vae.usual=true")
     network, _, _ = assemble(recipe(drawn, *start), manifest, Accelerator())
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), first.parameters(), strict=True))

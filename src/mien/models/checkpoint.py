@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from mien.errors import MienError, unknown
 from mien.faces import Crop
 from mien.files import whole, write_json, write_text
+from mien.models.age_flow import AgeFlow, AgeFlowSettings
 from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.estimator import Estimator, ModelSettings, build_estimator
@@ -33,8 +35,18 @@ KINDS = {
     "estimator": ("an estimator", "`mien predict`"),
     "beta_vae": ("a beta-VAE", "`mien latents` or `mien render`"),
     "age_transformer": ("an AgeTransformer", "`mien render`"),
+    "age_flow": ("an age flow", "`mien render`"),
     "landmarker": ("a landmarker", "`--landmarker`"),
 }
+
+
+#: The networks that render, and their settings.
+RENDERERS: dict[str, tuple[Any, type[BaseModel]]] = {
+    "beta_vae": (BetaVae, BetaVaeSettings),
+    "age_transformer": (AgeTransformer, AgeTransformerSettings),
+    "age_flow": (AgeFlow, AgeFlowSettings),
+}
+AnyNetwork = BetaVae | AgeTransformer | AgeFlow
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -118,19 +130,9 @@ def load_landmarker(model: str | Path | None = None, device: str | torch.device 
     return landmarker.eval().to(device)
 
 
-def save_beta_vae(folder: Path, vae: BetaVae, weights: Mapping[str, Tensor] | None = None) -> None:
-    """Write `vae` to `folder`; `weights` stand in for its own where given."""
-    _save_renderer(folder, vae, "beta_vae", weights)
-
-
-def save_age_transformer(folder: Path, network: AgeTransformer, weights: Mapping[str, Tensor] | None = None) -> None:
-    """Write `network` to `folder`; `weights` stand in for its own where given."""
-    _save_renderer(folder, network, "age_transformer", weights)
-
-
-def _save_renderer(
-    folder: Path, network: BetaVae | AgeTransformer, kind: str, weights: Mapping[str, Tensor] | None
-) -> None:
+def save_renderer(folder: Path, network: AnyNetwork, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write a renderer to `folder`; `weights` stand in for its own where given."""
+    kind = next(name for name, (network_type, _) in RENDERERS.items() if isinstance(network, network_type))
     save_tensors(folder / WEIGHTS, weights if weights is not None else network.state_dict())
     write_json(
         folder / FACTS,
@@ -147,22 +149,19 @@ def _save_renderer(
     )
 
 
-def load_renderer(model: str | Path | None = None, device: str | torch.device = "cpu") -> BetaVae | AgeTransformer:
+def load_renderer(model: str | Path | None = None, device: str | torch.device = "cpu") -> AnyNetwork:
     """A renderer ready for use: a run's best, a checkpoint's, or a shipped one by name (None: the default one).
 
     Raises:
         MienError: there is no such model, or its files are damaged or of another kind.
     """
     folder = find_checkpoint(model or RENDERER)
-    facts = _read_facts(folder, "beta_vae", "age_transformer")
+    facts = _read_facts(folder, *RENDERERS)
     kind = facts["kind"]
-    network: BetaVae | AgeTransformer
+    build, settings_type = RENDERERS[kind]
     try:
-        settings, crop = facts["settings"][kind], Crop.from_dict(facts["crop"])
-        if kind == "beta_vae":
-            network = BetaVae(BetaVaeSettings.model_validate(settings), crop)
-        else:
-            network = AgeTransformer(AgeTransformerSettings.model_validate(settings), crop)
+        settings = settings_type.model_validate(facts["settings"][kind])
+        network: AnyNetwork = build(settings, Crop.from_dict(facts["crop"]))
         network.learnt = Met.read(facts["learnt"]) if facts.get("learnt") else None
         youngest, oldest = facts["ages"]
         network.ages = (float(youngest), float(oldest))

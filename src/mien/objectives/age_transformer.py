@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mien.errors import MienError
 from mien.faces import GENDERS, FaceBatch
 from mien.models.age_transformer import AgeTransformer, Rendered
-from mien.models.checkpoint import save_age_transformer
+from mien.models.checkpoint import save_renderer
 from mien.models.discriminator import Discriminator
 from mien.models.language import HashedLanguage, Language, age_texts
 from mien.models.perceptual import Perceptual
@@ -367,7 +367,7 @@ class AgeTransformerObjective(Objective):
         return {"select/ages": figures.contact_sheet(flat, captions, columns=len(strips[0]), side=1.0)}
 
     def save_model(self, folder: Path, averages: Mapping[str, Mapping[str, Tensor]]) -> None:
-        save_age_transformer(folder, self.network, averages.get(GENERATOR))
+        save_renderer(folder, self.network, averages.get(GENERATOR))
 
     def state_dict(self) -> dict[str, Any]:
         return {"augment": self.augment.p, "collapsed": self.collapsed}

@@ -17,7 +17,7 @@ from mien.errors import MienError
 from mien.faces import FaceBatch
 from mien.metrics.coding import collapse
 from mien.models.beta_vae import UNIT, BetaVae, Posterior
-from mien.models.checkpoint import save_beta_vae
+from mien.models.checkpoint import save_renderer
 from mien.models.perceptual import Perceptual
 from mien.models.renderer import as_float
 from mien.objectives.base import Objective, Terms, averaged, say
@@ -343,7 +343,7 @@ class BetaVaeObjective(Objective):
     def save_model(self, folder: Path, averages: Mapping[str, Mapping[str, Tensor]]) -> None:
         weights = averages.get(self.player)
         own = None if weights is None else {n[4:]: value for n, value in weights.items() if n.startswith("vae.")}
-        save_beta_vae(folder, self.vae, own)
+        save_renderer(folder, self.vae, own)
 
 
 @contextmanager

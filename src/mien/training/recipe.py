@@ -14,6 +14,7 @@ from mien.data.loading import Picture
 from mien.data.sampling import Sampling
 from mien.data.transforms import AugmentSettings
 from mien.errors import MienError, nearest, unknown
+from mien.models.age_flow import AgeFlowSettings
 from mien.models.age_transformer import AgeTransformerSettings
 from mien.models.beta_vae import BetaVaeSettings
 from mien.models.estimator import ModelSettings
@@ -51,8 +52,9 @@ class Recipe(BaseModel):
     """Everything that decides what a run does. `record` is written by the run and ignored when read back.
 
     With `landmarker` a landmarker learns, with `beta_vae` a beta-VAE by its `beta_vae_objective`, with
-    `age_transformer` an AgeTransformer by its `age_transformer_objective`; then `model`, `tasks` and `objective`, which
-    are an estimator's, are not looked at, but for `model.init`: another network of the kind to start from, built alike.
+    `age_transformer` an AgeTransformer by its `age_transformer_objective`, with `age_flow` an age flow; then `model`,
+    `tasks` and `objective`, which are an estimator's, are not looked at, but for `model.init`: another network of the
+    kind to start from, built alike.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -70,6 +72,7 @@ class Recipe(BaseModel):
     beta_vae_objective: BetaVaeObjectiveSettings = BetaVaeObjectiveSettings()
     age_transformer: AgeTransformerSettings | None = None
     age_transformer_objective: AgeTransformerObjectiveSettings = AgeTransformerObjectiveSettings()
+    age_flow: AgeFlowSettings | None = None
     captions: str | None = Field(default=None, description="a cache of captions, which the AgeTransformer may read")
     language: str | None = Field(
         default=None,
@@ -81,7 +84,7 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _one_network(self) -> Recipe:
-        named = [name for name in ("landmarker", "beta_vae", "age_transformer") if getattr(self, name)]
+        named = [name for name in ("landmarker", "beta_vae", "age_transformer", "age_flow") if getattr(self, name)]
         if len(named) > 1:
             raise ValueError(f"{' and '.join(named)} are {len(named)} networks; a run trains one of them")
         if (self.captions or self.language) and not self.age_transformer:

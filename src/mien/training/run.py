@@ -50,7 +50,7 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
     Raises:
         MienError: the folder holds another run, the manifest lacks what the recipe needs, or the loss broke.
     """
-    from mien.training import age_transformer, beta_vae, landmarker
+    from mien.training import age_flow, age_transformer, beta_vae, landmarker
 
     keep_freed()
     manifest = open_faces(recipe)
@@ -76,6 +76,8 @@ def train_run(recipe: Recipe, folder: Path, *, resume: bool = False, show: bool 
         build, conclude = beta_vae.assemble, beta_vae.finish
     elif recipe.age_transformer:
         build, conclude = age_transformer.assemble, age_transformer.finish
+    elif recipe.age_flow:
+        build, conclude = age_flow.assemble, age_flow.finish
     if conclude is finish and not recipe.data.allow_relabelled:
         judged = np.isin(manifest.codes("split"), [SPLITS.index(split) for split in JUDGED])
         guard_labels(manifest.where(judged), "data.allow_relabelled=true")

@@ -8,14 +8,20 @@ from collections.abc import Iterable
 from mien.data.align import require_view
 from mien.data.manifest import Manifest
 from mien.errors import MienError
+from mien.models.age_flow import AgeFlow
 from mien.models.age_transformer import AgeTransformer
 from mien.models.beta_vae import BetaVae
-from mien.models.checkpoint import inherited_terms
+from mien.models.checkpoint import AnyNetwork, inherited_terms
 from mien.models.landmarker import Landmarker
 from mien.models.met import Met, union
 
 #: What a user calls each.
-KINDS: dict[type, str] = {AgeTransformer: "an AgeTransformer", BetaVae: "a beta-VAE", Landmarker: "a landmarker"}
+KINDS: dict[type, str] = {
+    AgeFlow: "an age flow",
+    AgeTransformer: "an AgeTransformer",
+    BetaVae: "a beta-VAE",
+    Landmarker: "a landmarker",
+}
 
 
 def learnt_from(training: Manifest, *before: Met | None) -> Met | None:
@@ -23,9 +29,7 @@ def learnt_from(training: Manifest, *before: Met | None) -> Met | None:
     return union([Met.of(training.strings("sha256")) if training.has("sha256") else None, *before])
 
 
-def start_from(
-    network: AgeTransformer | BetaVae | Landmarker, other: object, init: str, section: str, free: Iterable[str]
-) -> None:
+def start_from(network: AnyNetwork | Landmarker, other: object, init: str, section: str, free: Iterable[str]) -> None:
     """Take over the weights of `other`, and the terms of the data behind them.
 
     Args:
@@ -35,7 +39,7 @@ def start_from(
     Raises:
         MienError: `other` is another kind of network, was built otherwise, or learnt from faces cut otherwise.
     """
-    if not isinstance(other, AgeTransformer | BetaVae | Landmarker) or type(other) is not type(network):
+    if not isinstance(other, AnyNetwork | Landmarker) or type(other) is not type(network):
         kind = KINDS.get(type(other), type(other).__name__)
         raise MienError(f"model.init {init}: {kind}, not {KINDS[type(network)]}")
     mine, its = (one.settings.model_dump(mode="json", exclude=set(free)) for one in (network, other))

@@ -27,7 +27,7 @@ from mien.evaluation.latents.smoothness import judge_smoothness
 from mien.faces import Crop
 from mien.metrics.bootstrap import Bootstrap
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
-from mien.models.checkpoint import save_beta_vae
+from mien.models.checkpoint import save_renderer
 from mien.models.identity import load_identity
 from mien.models.met import Met
 from mien.models.mobilefacenet import MobileFaceNet
@@ -192,7 +192,7 @@ def test_smoothness_of_a_face_that_reddens_evenly(drawn: Path) -> None:
 def test_the_whole_from_its_command_line(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vae = tiny(attributes=["gender"])
     vae.learnt = Met.of(Manifest.open(drawn).strings("sha256"))
-    save_beta_vae(tmp_path / "model", vae)
+    save_renderer(tmp_path / "model", vae)
     torch.save(MobileFaceNet(embedding=8).state_dict(), tmp_path / "mobile.pt")
     monkeypatch.setattr(mien.models.checkpoint, "load_estimator", lambda *_: Bright())
     monkeypatch.setattr(Bright, "learnt", Met.of(Manifest.open(drawn).strings("sha256")))

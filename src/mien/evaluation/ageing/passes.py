@@ -68,7 +68,7 @@ def run_pass(
             rows, images = batch.index.numpy(), batch.images.to(device).contiguous()
             made = shown.pictures(keys[rows], images, faces.ages[rows], ages)
             part = _judged(made, images, faces, rows, judges)
-            again = shown.again(images, faces.ages[rows])
+            again = shown.again(keys[rows], images, faces.ages[rows])
             if again is not None:
                 part |= _own(again, images, faces, rows, judges)
             if truth is not None:

@@ -17,6 +17,7 @@ from mien.data.renders import FILE, open_renders
 from mien.errors import MienError
 from mien.faces import Crop
 from mien.memory import peak
+from mien.models.age_flow import AgeFlow
 from mien.models.estimator import fingerprint
 from mien.models.renderer import Renderer, renderer_hash
 from mien.progress import wait_for
@@ -45,7 +46,7 @@ class Shown(Protocol):
         bytes, `own` their ages."""
         ...
 
-    def again(self, images: Tensor, own: np.ndarray) -> Tensor | None:
+    def again(self, keys: np.ndarray, images: Tensor, own: np.ndarray) -> Tensor | None:
         """The faces at their own ages, (B, 3, S, S) uint8; None where that was not rendered."""
         ...
 
@@ -55,12 +56,14 @@ class Shown(Protocol):
 
 
 class Live:
-    """A renderer at work. With `told` it is given the labelled age of the face, as `mien render` never does."""
+    """A renderer at work. With `told` it is given the labelled age of the face, and an age flow the labels that it was
+    told of faces, as `mien render` never does."""
 
     def __init__(self, renderer: Renderer, kind: str, told: bool = False, device: str = "cpu") -> None:
         assert isinstance(renderer, nn.Module)
         self.renderer, self.kind, self.told, self.device = renderer, kind, told, device
         self.name = renderer.name
+        self.labels: dict[bytes | None, Tensor] = {}
         renderer.eval().to(device)
         self.hash = fingerprint(nn.Identity(), {"renderer": renderer_hash(renderer), "kind": kind, "told": told})
         self.parameters = sum(parameter.numel() for parameter in renderer.parameters())
@@ -68,6 +71,10 @@ class Live:
     def check(self, manifest: Manifest) -> None:
         """See `Shown.check`."""
         require_view(manifest.crop, self.renderer.crop, f"for {self.name}: {manifest.path or 'the manifest'}")
+        if self.told and isinstance(self.renderer, AgeFlow):
+            labels = self.renderer.labels_of(manifest.columns(self.renderer.settings.told))
+            if labels is not None:
+                self.labels = dict(zip(manifest.strings("sha256").tolist(), labels, strict=True))
 
     def available(self, manifest: Manifest, ages: np.ndarray) -> np.ndarray:
         """Every face can be rendered."""
@@ -76,17 +83,21 @@ class Live:
     @torch.inference_mode()
     def pictures(self, keys: np.ndarray, images: Tensor, own: np.ndarray, ages: np.ndarray) -> Tensor:
         """See `Shown.pictures`."""
-        return self._render(images, np.tile(ages, (len(images), 1)), own)
+        return self._render(keys, images, np.tile(ages, (len(images), 1)), own)
 
     @torch.inference_mode()
-    def again(self, images: Tensor, own: np.ndarray) -> Tensor | None:
+    def again(self, keys: np.ndarray, images: Tensor, own: np.ndarray) -> Tensor | None:
         """See `Shown.again`."""
-        return self._render(images, own[:, None], own)[:, 0]
+        return self._render(keys, images, own[:, None], own)[:, 0]
 
-    def _render(self, images: Tensor, ages: np.ndarray, own: np.ndarray) -> Tensor:
+    def _render(self, keys: np.ndarray, images: Tensor, ages: np.ndarray, own: np.ndarray) -> Tensor:
         asked = torch.as_tensor(ages, dtype=torch.float32, device=images.device)
         told = torch.as_tensor(own, dtype=torch.float32, device=images.device) if self.told else None
-        made = self.renderer.render(images, asked, told).float().clamp(0, 1)
+        if self.labels and isinstance(self.renderer, AgeFlow):
+            labels = torch.stack([self.labels[key] for key in keys.tolist()]).to(images.device)
+            made = self.renderer.render(images, asked, told, labels).float().clamp(0, 1)
+        else:
+            made = self.renderer.render(images, asked, told).float().clamp(0, 1)
         return (made * 255).round().to(torch.uint8)
 
     @torch.inference_mode()
@@ -161,7 +172,7 @@ class Stored:
         ]
         return torch.from_numpy(np.stack(made)).unflatten(0, (len(keys), len(ages))).to(images.device)
 
-    def again(self, images: Tensor, own: np.ndarray) -> Tensor | None:
+    def again(self, keys: np.ndarray, images: Tensor, own: np.ndarray) -> Tensor | None:
         """None: `mien render` asks for the same ages of every face."""
         return None
 
