@@ -23,6 +23,7 @@ from mien.evaluation.predictions import fit_states, predict_split
 from mien.jobs import predict
 from mien.jobs.inputs import expand
 from mien.jobs.predict import Model
+from mien.models.age_flow import AgeFlow, AgeFlowSettings
 from mien.models.age_transformer import AgeTransformer, AgeTransformerSettings
 from mien.models.aimed import Aimed
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
@@ -33,7 +34,7 @@ from mien.models.trivial import MeanFace, PixelShift
 from mien.tasks.age import AgeSettings, AgeTask
 from mien.tasks.face import TasksSettings
 from mien.tasks.ordinal import METHODS
-from mien.training import age_transformer, beta_vae, landmarker, run
+from mien.training import age_flow, age_transformer, beta_vae, landmarker, run
 from mien.training.loop import estimate, train
 from mien.training.recipe import load_recipe
 
@@ -158,6 +159,10 @@ def test_age_transformers_learn(guide: str, few: Path, tmp_path: Path) -> None:
     learn(age_transformer.assemble, "drawn-age-transformer", few, tmp_path, *told)
 
 
+def test_age_flows_learn(few: Path, tmp_path: Path) -> None:
+    learn(age_flow.assemble, "drawn-age-flow", few, tmp_path, "age_flow.width=8", "age_flow.steps=1")
+
+
 def test_landmarkers_learn(few: Path, tmp_path: Path) -> None:
     learn(landmarker.assemble, "landmarker", few, tmp_path, "landmarker.width=0.25")
 
@@ -189,7 +194,8 @@ def test_renderers_render(guide: str, few: Path) -> None:
         vae = BetaVae(BetaVaeSettings(size=32, width=16, id_dims=6, usual=True, colour=0.5), crop)
         transformer = AgeTransformer(AgeTransformerSettings(size=32, width=8, blocks=1, warp=0.1, mirror=True), crop)
         aimed = Aimed(transformer.eval(), load_estimator(guide))
-        made: list[Any] = [vae.eval(), transformer, aimed, MeanFace(crop, *means), PixelShift(crop, *means)]
+        flow = AgeFlow(AgeFlowSettings(size=32, width=8, steps=1, told=["race", "yaw"]), crop).eval()
+        made: list[Any] = [vae.eval(), transformer, flow, aimed, MeanFace(crop, *means), PixelShift(crop, *means)]
         for network in made:
             renderer: Renderer = network.to(device)
             images = torch.zeros(2, 3, 48, 48, dtype=torch.uint8, device=device)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
-from mien.data.schema import WORDS
 from mien.errors import MienError
 from mien.faces import VOCABULARIES, closed
 from mien.files import write_json
@@ -48,10 +48,16 @@ def assemble(
                 "ages, or give them some with `mien relabel`"
             )
     for name in settings.told:
-        if (name in WORDS and name not in VOCABULARIES) or not training.has(name):
+        if not training.has(name):
             raise MienError(
                 f"data.faces: no face of the split {recipe.data.train!r} has {name}, which the age flow is told; take "
                 "it out of age_flow.told, or other faces"
+            )
+        kind = training.table.schema.field(name).type
+        if name not in VOCABULARIES and not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+            raise MienError(
+                f"age_flow.told: the column {name} of the faces holds {kind}; the age flow is told numbers, "
+                f"{', '.join(VOCABULARIES)}"
             )
     torch.manual_seed(recipe.seed)
     flow = AgeFlow(settings, manifest.crop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from mien.data.manifest import Manifest
 from mien.evaluation.ageing.passes import _judged, _own
 from mien.evaluation.ageing.shown import Live
 from mien.metrics.image import ssim
+from mien.models.age_flow import AgeFlow, AgeFlowSettings
 from tests.evaluation.ageing.conftest import RedAge, Redder
 
 RNG = np.random.default_rng(0)
@@ -84,3 +87,26 @@ def test_a_renderer_is_told_the_face_s_age_only_when_that_is_asked_for(told: boo
         assert heard[0].tolist() == own.tolist()
     else:
         assert heard[0] is None
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_an_age_flow_is_told_the_labels_of_each_face(told: bool, drawn: Path) -> None:
+    manifest = Manifest.open(drawn).split("val").take(np.arange(3))
+    flow = AgeFlow(AgeFlowSettings(size=32, width=8, steps=1, told=["gender", "yaw"]), manifest.crop)
+    heard: list[Tensor | None] = []
+
+    def spy(noisy: Tensor, times: Tensor, ages: Tensor, labels: Tensor | None = None) -> Tensor:
+        heard.append(labels)
+        return torch.zeros_like(noisy)
+
+    flow.forward = spy  # type: ignore[method-assign]
+    shown = Live(flow, "test", told)
+    shown.check(manifest)
+    keys, images = manifest.strings("sha256")[[2, 0]], torch.from_numpy(IMAGES[:2])
+    assert shown.pictures(keys, images, np.array([20.0, 30.0]), np.array([5.0])).shape == (2, 1, *IMAGES.shape[1:])
+    if told:
+        assert heard[0] is not None
+        wanted = np.stack([manifest.codes("gender"), manifest.numbers("yaw")], axis=1)[[2, 0]]
+        np.testing.assert_allclose(heard[0].numpy(), wanted)
+    else:
+        assert all(one is None for one in heard)
