@@ -14,13 +14,12 @@ from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.faces import VOCABULARIES, closed
-from mien.files import write_json
 from mien.models.age_flow import AgeFlow, AgeFlowSettings
 from mien.models.checkpoint import load_renderer
 from mien.objectives.age_flow import AgeFlowObjective
 from mien.objectives.coding import AGE, ATTRIBUTES
 from mien.training.batches import training_loader
-from mien.training.position import draw_history
+from mien.training.finish import judge_splits
 from mien.training.recipe import Recipe
 from mien.training.start import learnt_from, start_from
 
@@ -85,18 +84,15 @@ def finish(
     recipe: Recipe, manifest: Manifest, folder: Path, history: list[dict[str, Any]], device: str, show: bool
 ) -> dict[str, Any]:
     """Judge the chosen weights on `val` and `test`; the figures go to metrics.<split>.json."""
-    draw_history(folder, history)
     flow = load_renderer(folder, device)
     assert isinstance(flow, AgeFlow)
-    there = set(np.unique(manifest.strings("split").astype(str)))
-    metrics: dict[str, Any] = {}
-    for split in ("val", "test"):
-        faces = manifest.split(split) if split in there else None
-        if faces is None or not faces.has("age_low"):
-            continue
+
+    def judge(split: str) -> dict[str, Any] | None:
+        faces = manifest.split(split)
+        if not faces.has("age_low"):
+            return None
         labels = labels_of(flow, faces)
-        objective = AgeFlowObjective(flow, FaceLoader(faces, labels, flow.input_size, 128), labels[AGE].numpy())
-        metrics[split] = {"faces": len(faces), **objective.validate({})}
-        write_json(folder / f"metrics.{split}.json", metrics[split])
-    reports = {split: str(folder / f"metrics.{split}.json") for split in metrics}
-    return {"run": str(folder), "history": history, "metrics": metrics, "reports": reports}
+        loader = FaceLoader(faces, labels, flow.input_size, 128)
+        return {"faces": len(faces), **AgeFlowObjective(flow, loader, labels[AGE].numpy()).validate({})}
+
+    return judge_splits(manifest, folder, history, judge)
