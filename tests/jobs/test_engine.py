@@ -150,6 +150,19 @@ def test_a_job_that_failed_at_once_may_be_asked_for_otherwise(tmp_path: Path) ->
         make(tmp_path)
 
 
+@pytest.mark.parametrize("where", [0, 0.5, 0.97])  # cut off in its pages, or in its footer; or nothing left
+def test_a_shard_that_the_disk_has_damaged_is_named_and_done_again_once_removed(tmp_path: Path, where: float) -> None:
+    job = make(tmp_path)
+    job.run(range(50), rows_of, SCHEMA, show=False)
+    before, shard = parts_of(tmp_path), job.path(3)
+    shard.write_bytes(before[shard.name][: int(len(before[shard.name]) * where)])
+    with pytest.raises(MienError, match=r"part-000003.parquet is damaged: .*; remove it, and the same command does"):
+        list(job.rows())
+    shard.unlink()
+    make(tmp_path).run(range(50), rows_of, SCHEMA, show=False)
+    assert parts_of(tmp_path) == before
+
+
 def test_a_job_of_nothing_ends_at_once(tmp_path: Path) -> None:
     job = make(tmp_path, total=0)
     job.run([], rows_of, SCHEMA, show=False)

@@ -179,18 +179,36 @@ class Job:
 
     def rows(self) -> Iterator[Row]:
         """The rows of a finished job, in the order of the inputs, one shard in memory at a time."""
+        for table in self.tables():
+            yield from table.to_pylist()
+
+    def tables(self, schema: Any = None) -> Iterator[Any]:
+        """The shards of a finished job as Arrow tables, one after another; with `schema`, its columns.
+
+        Raises:
+            MienError: one of them is damaged: they appear whole, but disks fail.
+        """
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        for number in range(self.shards):
-            yield from pq.read_table(self.path(number)).to_pylist()
+        for path in map(self.path, range(self.shards)):
+            try:
+                yield pq.read_table(path, schema=schema)
+            except (pa.ArrowException, OSError) as error:
+                if isinstance(error, OSError) and error.errno:  # the system's word: it is gone, or may not be read
+                    raise
+                raise MienError(
+                    f"{path} is damaged: {' '.join(str(error).split())}; remove it, and the same command does its "
+                    "part again"
+                ) from None
 
     def join(self, name: str, schema: Any) -> None:
         """Write all shards of a finished job as one table `name` in its folder, one shard in memory at a time."""
         import pyarrow.parquet as pq
 
         with whole(self.folder / name) as beside, pq.ParquetWriter(beside, schema, compression="zstd") as writer:
-            for number in range(self.shards):
-                writer.write_table(pq.read_table(self.path(number), schema=schema))
+            for table in self.tables(schema):
+                writer.write_table(table)
 
     def _do_slice(
         self, items: Sequence[Input], schema: Any, failed: Failed | None, number: int, worker: Here | Elsewhere

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mien.data.align import require_view
 from mien.data.manifest import FILE, Manifest
@@ -118,10 +117,9 @@ class Answered:
     def parts(self) -> Iterator[tuple[int, int, np.ndarray, dict[str, list[tuple[int, str]]]]]:
         """Shard by shard: first face, face after the last, answers (n, E, 3) (age, confidence, variance), and what
         each expert failed on, row and reason."""
-        any_job = next(iter(self.jobs.values()))
-        for number in range(any_job.shards):
-            tables = {name: pq.read_table(job.path(number)) for name, job in self.jobs.items()}
-            start = number * any_job.shard
+        start = 0
+        for shards in zip(*(job.tables() for job in self.jobs.values()), strict=True):
+            tables = dict(zip(self.jobs, shards, strict=True))
             answers = np.stack(
                 [
                     np.column_stack([table[key].to_numpy() for key in ("age", "confidence", "variance")])
@@ -138,6 +136,7 @@ class Answered:
                 for name, table in tables.items()
             }
             yield start, start + len(answers), answers, failures
+            start += len(answers)
 
 
 def ask_experts(
