@@ -122,6 +122,19 @@ def test_it_learns_and_records(tmp_path) -> None:
     assert objective.net.training
 
 
+@pytest.mark.parametrize("file", ["training.json", "training.safetensors"])
+def test_a_damaged_checkpoint_says_how_to_go_on_from_another(tmp_path, file: str) -> None:
+    whole = run(tmp_path, Lines(), save_every=2)
+    checkpoints = tmp_path / "checkpoints"
+    names = sorted((path.name for path in checkpoints.glob("step-*")), key=lambda name: int(name[5:]))
+    last = checkpoints / names[-1] / file
+    last.write_bytes(last.read_bytes()[:100])
+    with pytest.raises(MienError, match=rf"{file}.*damaged.* write the name of its folder to .*checkpoints/last"):
+        run(tmp_path, Lines(), resume=True, save_every=2)
+    (checkpoints / "last").write_text(names[-2])
+    assert same(whole.net, run(tmp_path, Lines(), resume=True, save_every=2).net)
+
+
 @pytest.mark.parametrize("stop_at", [1, 6, 11, 17])
 def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(tmp_path, stop_at: int) -> None:
     class Killed(BaseException):

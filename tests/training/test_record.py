@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mien.cli.evaluate import place
 from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.training.recipe import Recipe, load_recipe
@@ -27,6 +28,17 @@ def test_a_run_finds_its_faces_from_any_folder(drawn: Path, tmp_path: Path, monk
         open_faces(other)
     claim(tmp_path / "next", load_recipe(tmp_path / "run" / CONFIG), Manifest.open(drawn))
     assert open_faces(load_recipe(tmp_path / "next" / CONFIG)).hash == Manifest.open(drawn).hash
+
+
+@pytest.mark.parametrize("left", [b"", b'{"name": "r", "data', b"[]", b'{"name": "\xff"}'])
+def test_a_record_that_the_disk_has_damaged_is_named(drawn: Path, tmp_path: Path, left: bytes) -> None:
+    recipe = Recipe.model_validate({"name": "r", "data": {"faces": str(drawn)}})
+    claim(tmp_path, recipe, Manifest.open(drawn))
+    (tmp_path / CONFIG).write_bytes(left)
+    with pytest.raises(MienError, match=rf"{CONFIG} is damaged \(.*\); put it back, or start another run with -o"):
+        changed_settings(tmp_path, recipe, Manifest.open(drawn))
+    with pytest.raises(MienError, match=rf"{CONFIG} is damaged \(.*\); put it back, or say with -o where to write"):
+        place(tmp_path, Manifest.open(drawn), "best")
 
 
 def test_what_is_read_beside_the_manifest_may_not_change(drawn: Path, tmp_path: Path) -> None:

@@ -157,6 +157,25 @@ def test_figures_are_read_and_lines_and_a_choice_are_made(tmp_path: Path) -> Non
     assert text.splitlines()[1].startswith("a,1,0,done,,4.4,4.2,4.5,0.01,,,")
 
 
+def test_tables_that_the_disk_has_damaged_are_named(tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text('{"runs": [')
+    with pytest.raises(MienError, match=r"sweep.json is damaged .*; remove it: the same command tells again"):
+        Sweep("demo", [], ["seed=0,1"], tmp_path)
+    # A member's costs that member its figures, and not the sweep.
+    (tmp_path / "sweep.json").unlink()
+
+    def launch(sweep: Sweep, member: Member, run: Path) -> str:
+        run.mkdir()
+        (run / "metrics.val.json").write_text("{}" if member.name == "seed=1" else "")
+        return ""
+
+    found = Sweep("demo", [], ["seed=0,1"], tmp_path).run(launch=launch)
+    assert [row["status"] for row in found["runs"]] == ["done", "done"]
+    assert found["runs"][0]["error"].startswith("trained, but not judged: ")
+    assert "metrics.val.json is damaged" in found["runs"][0]["error"]
+    assert not found["runs"][1]["error"]
+
+
 def test_from_the_command_line_each_run_is_a_process(drawn: Path, tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(one_line_errors(command))

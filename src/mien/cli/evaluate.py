@@ -95,9 +95,8 @@ def _checkpoint(model: str | None, run: Path | None, which: str) -> Path:
 
 def place(run: Path | None, manifest: Manifest, checkpoint: str) -> Path:
     """Where an evaluation goes unless it is said: the run's own record is that of its best weights on its own faces."""
-    import json
-
     from mien.data.manifest import FILE
+    from mien.models.checkpoint import read_json
     from mien.training.record import CONFIG
 
     path = (manifest.path or Path(FILE)).resolve()
@@ -105,7 +104,7 @@ def place(run: Path | None, manifest: Manifest, checkpoint: str) -> Path:
         return path.parent / "evaluation"
     if not (run / CONFIG).is_file():
         return run
-    record = json.loads((run / CONFIG).read_text(encoding="utf-8")).get("record") or {}
+    record = read_json(run / CONFIG, "put it back, or say with -o where to write").get("record") or {}
     own = record.get("manifest") == manifest.hash
     if own and checkpoint == "best":
         return run

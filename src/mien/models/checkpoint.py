@@ -231,18 +231,31 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise MienError(f"{path}: damaged weights ({error}); take another checkpoint") from None
 
 
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """What mien wrote down in `path`; `remedy` says what to do about a file that the disk has damaged.
+
+    Raises:
+        MienError: it is damaged.
+    """
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise MienError(f"{path} is damaged ({error}); {remedy}") from None
+    if not isinstance(found, dict):
+        raise MienError(f"{path} is damaged (a {type(found).__name__}, no table); {remedy}")
+    return found
+
+
 def _read_facts(folder: Path, *wanted: str) -> dict[str, Any]:
     path = folder / FACTS
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_json(path, "take another checkpoint")
     except FileNotFoundError:
         raise MienError(
             f"{folder}: no {FACTS} in it; a model is a run, a checkpoint folder or a shipped name"
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise MienError(f"{path}: damaged ({error}); take another checkpoint") from None
-    if not isinstance(facts, dict) or facts.get("kind") not in wanted:
-        kind = str(facts.get("kind")) if isinstance(facts, dict) else ""
+    if facts.get("kind") not in wanted:
+        kind = str(facts.get("kind"))
         what = "holds {}, which {} takes".format(*KINDS[kind]) if kind in KINDS else f"holds {kind!r}, no model of mien"
         raise MienError(f"{path}: {what}; expected {' or '.join(KINDS[name][0] for name in wanted)}")
     if facts.get("format") != FORMAT:

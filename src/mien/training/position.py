@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Mapping
@@ -12,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mien.errors import unknown
+from mien.errors import MienError, unknown
 from mien.files import write_json
-from mien.models.checkpoint import read_pointer, read_tensors, save_tensors, write_pointer
+from mien.models.checkpoint import read_json, read_pointer, read_tensors, save_tensors, write_pointer
 from mien.objectives.base import Objective
 from mien.training.optim import Average, OptimSettings, load_optimiser_state, optimiser_state
 
@@ -116,9 +115,14 @@ class Position:
         """Go on from the checkpoint that `last` names; from the beginning when none was finished yet."""
         if not (folder / "checkpoints" / "last").is_file():
             return
-        here = read_pointer(folder / "checkpoints", "last")
-        tensors = read_tensors(here / "training.safetensors")
-        facts = json.loads((here / "training.json").read_text(encoding="utf-8"))
+        checkpoints = folder / "checkpoints"
+        elsewhere = f"to go on from an earlier checkpoint, write the name of its folder to {checkpoints / 'last'}"
+        here = read_pointer(checkpoints, "last")
+        try:
+            tensors = read_tensors(here / "training.safetensors")
+        except MienError as error:
+            raise MienError(f"{error}: {elsewhere}") from None
+        facts = read_json(here / "training.json", elsewhere)
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
@@ -139,8 +143,8 @@ class Position:
             setattr(self, key, value)
         # A run killed between the writing of a checkpoint and that of the pointer to it.
         best = f"step-{self.best_step}"
-        if (folder / "checkpoints" / best).is_dir():
-            write_pointer(folder / "checkpoints", "best", best)
+        if (checkpoints / best).is_dir():
+            write_pointer(checkpoints, "best", best)
 
 
 def _prune(checkpoints: Path, keep: int) -> None:

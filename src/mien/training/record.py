@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -17,7 +16,7 @@ from pydantic import ValidationError
 from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.files import file_hash, write_json
-from mien.models.checkpoint import load_estimator
+from mien.models.checkpoint import load_estimator, read_json
 from mien.models.estimator import weights_hash
 from mien.training.recipe import Recipe
 
@@ -86,7 +85,7 @@ def read_beside(recipe: Recipe, manifest: Manifest) -> dict[str, str]:
 def changed_settings(folder: Path, recipe: Recipe, manifest: Manifest) -> list[str]:
     """Keys in which `recipe`, or the faces it learns from, differ from the run in `folder`; those that change no
     number aside."""
-    before = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    before = read_json(folder / CONFIG, "put it back, or start another run with -o")
     was = before.pop("record", {})
     with suppress(ValidationError):
         # Settings that are new since, at their defaults, do not make it another run.

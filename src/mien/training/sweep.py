@@ -22,6 +22,7 @@ import yaml
 
 from mien.errors import MienError
 from mien.files import write_json, write_text
+from mien.models.checkpoint import read_json
 from mien.training.recipe import Recipe, load_recipe
 from mien.training.record import CONFIG, changed_settings, open_faces
 
@@ -128,7 +129,7 @@ class Sweep:
         self._lock = threading.Lock()
         self._said: dict[str, dict[str, Any]] = {}
         if (folder / TABLE).is_file():
-            before = json.loads((folder / TABLE).read_text(encoding="utf-8"))
+            before = read_json(folder / TABLE, "remove it: the same command tells again what the runs beside it gave")
             self._said = {row["run"]: row for row in before["runs"]}
 
     def run(
@@ -205,7 +206,7 @@ class Sweep:
         if outcome.member.recipe.beta_vae is None:
             return
         by, path = {"seeds": seeds, "bootstraps": resamples}, run / TRADE_OFF
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        found = read_json(path, "remove it, and the same command judges anew") if path.is_file() else {}
         if found.get("judged_by") != by:
             with self._lock:  # one at a time: it takes all cores
                 code = judge_code(run, outcome.member.recipe, device, seeds, resamples)
@@ -262,7 +263,7 @@ def figures_of(run: Path) -> dict[str, Any]:
     if file is None:
         return {}
     found: dict[str, Any] = {}
-    for name, value in json.loads(file.read_text(encoding="utf-8")).items():
+    for name, value in read_json(file, "mien evaluate writes it anew").items():
         parts = {f"{name}/{key}": one for key, one in value.items()} if _holds(value) else {name: value}
         found |= {key: one for key, one in parts.items() if _is_figure(one)}
     return found
