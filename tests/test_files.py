@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mien.files import whole, write_text
+from mien.files import clear, whole, write_text
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
@@ -41,3 +41,16 @@ def test_a_block_that_raises_leaves_what_was_there(tmp_path: Path) -> None:
         broken()
     assert [one.name for one in tmp_path.iterdir()] == ["a.json"]
     assert file.read_text() == "before"
+
+
+def test_what_a_killed_writer_left_is_cleared_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    left = [tmp_path / name for name in (".a-0123abcd.zip", ".a-2-0123abcd.zip", ".a-0123abcd.json", ".a-mine.zip")]
+    for file in left:
+        file.write_text("half")
+    with whole(tmp_path / "a.zip") as beside:
+        clear(tmp_path / "a.zip")
+        assert beside.exists()
+        beside.write_text("all")
+    assert {file.name for file in tmp_path.iterdir()} == {"a.zip", *(file.name for file in left[1:])}
+    clear(tmp_path / "a-2.zip")
+    assert not left[1].exists()

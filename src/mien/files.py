@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,43 @@ def whole(path: str | Path) -> Iterator[Path]:
     beside = path.parent / f".{path.stem}-{secrets.token_hex(4)}{path.suffix}"
     # With the rights that open() gives it. tempfile makes files private, and what is to be taken off the rights of a
     # finished one can only be read by changing it for the whole process, while other threads make files too.
-    os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    mine = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
-        yield beside
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
+        try:
+            _take(mine)
+            yield beside
+            with open(beside, "rb+") as file:
+                os.fsync(file.fileno())
+        finally:
+            os.close(mine)
         os.replace(beside, path)
         sync_folder(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def clear(path: Path) -> None:
+    """Remove what killed processes left beside `path` when they wrote it; what one that lives writes there stays."""
+    for left in path.parent.glob(f".{glob.escape(path.stem)}-{'[0-9a-f]' * 8}{glob.escape(path.suffix)}"):
+        with suppress(OSError):  # another may clear here too
+            file = os.open(left, os.O_WRONLY)
+            try:
+                if _take(file):
+                    left.unlink()
+            finally:
+                os.close(file)
+
+
+def _take(file: int) -> bool:
+    """Lock an open file, which the system frees when it is closed or the process dies; False where another has it, or
+    where there are no such locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 @contextmanager

@@ -353,6 +353,15 @@ def test_a_second_run_replaces_manifest_and_pictures(pack, picture, tmp_path):
     assert sorted(name for name in os.listdir(out) if name.endswith(".zip")) == mine
 
 
+def test_pictures_that_a_killed_prepare_was_writing_are_removed_by_the_next(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("pictures.zip", "pictures-2.zip"):
+        (out / f".{name[:-4]}-0123abcd.zip").write_bytes(b"half of them")
+        prepare(DrawnSource(count=4, size=32), ".", out, show=False)
+        assert sorted(os.listdir(out)) == sorted(["faces.parquet", name, "rejected.csv"]), name
+
+
 def test_of_two_that_write_one_folder_the_manifest_shows_its_own_pictures(tmp_path, monkeypatch):
     out, inner = tmp_path / "out", mien.data.prepare._manifest
 

@@ -33,7 +33,7 @@ from mien.data.sources import SOURCES, Made, Rejected, Source
 from mien.data.splits import combine_groups, split_rest
 from mien.errors import MienError
 from mien.faces import SPLITS, Crop, Face
-from mien.files import whole
+from mien.files import clear, whole
 from mien.progress import Progress
 
 REJECTED, REFUSED, UNMATCHED = "rejected.csv", "rejected.png", "unmatched.csv"
@@ -147,6 +147,7 @@ def prepare(
     out.mkdir(parents=True, exist_ok=True)  # that it cannot be made shows before any picture is read
     # A new name: the manifest that stands in `out` keeps its pictures until it is replaced itself.
     packed = out / _free_name(out) if keep else None
+    clear(out / _free_name(out))
     with tempfile.TemporaryFile() as thumbnails:
         gathered = _Gathered(thumbnails)
         read = Reader(Pictures(root), source.crop, cut, keep, check, locate, quality, matching)
