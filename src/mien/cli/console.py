@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import select
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from errno import ENOSPC
@@ -16,6 +17,17 @@ from mien.files import to_json
 
 #: Exit code for the user's mistakes.
 USER_ERROR = 2
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: `kill`, a time limit, a machine that is shut down. It ends a command as Ctrl-C does, so that no process
+    that it started, and no half file, is left."""
+
+
+def terminate(*_: object) -> None:
+    """What SIGTERM does; a second one ends the process outright."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise Terminated
 
 
 def say(text: str) -> None:
@@ -111,8 +123,8 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             full = "; make room, and give the command again" if error.errno == ENOSPC else ""
             say(f"mien: {error.strerror or error}{f': {error.filename}' if error.filename else ''}{full}")
             raise SystemExit(USER_ERROR) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as end:
             say("mien: interrupted; what is written in a folder goes on with the same command, training with --resume")
-            raise SystemExit(130) from None
+            raise SystemExit(128 + (signal.SIGTERM if isinstance(end, Terminated) else signal.SIGINT)) from None
 
     return run

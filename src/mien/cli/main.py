@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import suppress
 
@@ -10,7 +11,7 @@ import typer
 from mien.cli.audit import audit
 from mien.cli.caption import caption
 from mien.cli.compare import compare
-from mien.cli.console import one_line_errors
+from mien.cli.console import one_line_errors, terminate
 from mien.cli.demo import demo
 from mien.cli.enhance import enhance
 from mien.cli.evaluate import evaluate
@@ -81,6 +82,7 @@ def options(
 def main() -> None:
     """The entry point of the `mien` command."""
     keep_freed()
+    signal.signal(signal.SIGTERM, terminate)
     with suppress(AttributeError):  # whatever a program has put in its place
         # A letter that the terminal's encoding lacks is told by its number: it must not cost what all work led to.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
