@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -232,6 +233,22 @@ def test_an_interruption_reaches_all_workers(tmp_path: Path, monkeypatch: pytest
         run_squares(tmp_path, Squares(seconds=0.1), Engine(workers=2), 400)
     assert 1 <= len(parts_of(tmp_path)) < 6  # of 50: what was begun was not finished
     monkeypatch.undo()
+    assert run_squares(tmp_path, Squares(), count=400) == squares(400)
+
+
+def test_an_interruption_ends_workers_that_hang(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        while not parts_of(tmp_path):  # by then another worker hangs at the first input of all
+            time.sleep(0.01)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_squares(tmp_path, Squares(seconds=0.1, hangs=(0,)), Engine(workers=2), 400)
+    thread.join()
+    assert time.monotonic() - began < 60  # and not the 600 s of the one that hangs
     assert run_squares(tmp_path, Squares(), count=400) == squares(400)
 
 

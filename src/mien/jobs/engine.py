@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from mien.data.manifest import FILE as MANIFEST
 from mien.errors import MienError
 from mien.files import alone, to_json, whole, write_json
-from mien.jobs.workers import Elsewhere, Engine, Here, Lost, Process, Row
+from mien.jobs.workers import Elsewhere, Engine, Here, Lost, Process, Row, StoppedError
 from mien.progress import Progress
 
 Input = TypeVar("Input")
@@ -44,10 +44,6 @@ def first_rank() -> bool:
 
 def _rank() -> int:
     return int(os.environ.get("RANK", 0))
-
-
-class StoppedError(Exception):
-    """Another worker failed, or the user asked to stop: what is done of the shard is not kept."""
 
 
 class OtherJobError(MienError):
@@ -275,6 +271,7 @@ class Job:
         for number in numbers:
             waiting.put(number)
         stop, lock = threading.Event(), threading.Lock()
+        workers: list[Here | Elsewhere] = []
 
         def advance() -> None:
             if stop.is_set():
@@ -284,6 +281,7 @@ class Job:
 
         def work() -> None:
             worker = engine.worker(process)
+            workers.append(worker)
             try:
                 while not stop.is_set():
                     try:
@@ -308,6 +306,8 @@ class Job:
                     future.result()
             except BaseException:  # Ctrl-C reaches this thread alone
                 stop.set()
+                for worker in workers:  # one may hang at its input
+                    worker.end()
                 raise
 
     def slice(self, items: Sequence[Input], number: int) -> Sequence[Input]:

@@ -38,6 +38,10 @@ class Lost(Exception):  # noqa: N818 (no error of its own: the job decides what 
     """The rows of an input will not come; the message says why, in a few words."""
 
 
+class StoppedError(Exception):
+    """Another worker failed, or the user asked to stop: what is done of the shard is not kept."""
+
+
 class Here:
     """Works in this process; it cannot be ended when it hangs."""
 
@@ -63,8 +67,10 @@ class Here:
                 raise MienError(_unwritten(error)) from error
             raise Lost(_reason(error)) from error
 
-    def close(self) -> None:
+    def end(self) -> None:
         """Nothing to end."""
+
+    close = end
 
 
 class Elsewhere:
@@ -82,6 +88,7 @@ class Elsewhere:
             raise TypeError(f"this work cannot be given to another process: {error}") from None
         self._worker: Any = None
         self._pipe: Any = None
+        self._ended = False
 
     def ask(self, items: Sequence[Any], first: int) -> Iterator[list[Row]]:
         """The rows of each of `items`, in order.
@@ -89,6 +96,7 @@ class Elsewhere:
         Raises:
             MienError: the worker met a mistake of the user's.
             Lost: it raised another exception, died, or was silent for too long.
+            StoppedError: `end` was called.
         """
         fresh = self._worker is None
         if fresh:
@@ -110,6 +118,12 @@ class Elsewhere:
             else:
                 raise Lost(value)
 
+    def end(self) -> None:
+        """End the worker from another thread: whoever waits for its answer, for ever if it hangs, is told at once."""
+        self._ended = True
+        if (worker := self._worker) is not None:
+            worker.kill()
+
     def close(self) -> None:
         """End the worker."""
         if self._worker is not None:
@@ -126,6 +140,8 @@ class Elsewhere:
         worker.start()
         self._worker = worker  # not before: one that could not be started cannot be ended
         there.close()
+        if self._ended:  # while it was started
+            raise StoppedError
 
     def _answer(self, fresh: bool) -> tuple[str, Any]:
         limit = None if self.patience is None else self.patience + (START if fresh else 0)
@@ -138,6 +154,8 @@ class Elsewhere:
             self._worker.join(5)
             code = self._worker.exitcode
             reason = f"its worker was killed by signal {-code}" if code and code < 0 else f"its worker ended ({code})"
+            if self._ended:
+                raise StoppedError from None
         self.close()
         return "lost", reason
 
