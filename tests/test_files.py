@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,6 +42,12 @@ def test_a_block_that_raises_leaves_what_was_there(tmp_path: Path) -> None:
         broken()
     assert [one.name for one in tmp_path.iterdir()] == ["a.json"]
     assert file.read_text() == "before"
+
+
+def test_a_full_disk_is_told_with_the_file_that_it_cost(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a.zip'") as told, whole(tmp_path / "a.zip"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert told.value.filename == str(tmp_path / "a.zip")
 
 
 def test_what_a_killed_writer_left_is_cleared_and_what_is_being_written_stays(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import json
@@ -33,6 +34,10 @@ def whole(path: str | Path) -> Iterator[Path]:
             yield beside
             with open(beside, "rb+") as file:
                 os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno == errno.ENOSPC and error.filename is None:  # a write names no file
+                error.filename = str(path)
+            raise
         finally:
             os.close(mine)
         os.replace(beside, path)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from mien.cli.console import one_line_errors, print_json
@@ -75,6 +76,20 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(
     assert stopped.value.code == 143
     assert not list(tmp_path.iterdir())
     assert capsys.readouterr().err.startswith("mien: interrupted; ")
+
+
+def test_a_command_whose_output_is_closed_does_its_work() -> None:
+    command = [sys.executable, "-m", "mien", "models", "--json"]
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_folder_whose_name_is_no_utf8_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = fails(lambda: pq.read_schema(tmp_path / "caf\udce9"), capsys)
+    assert said.startswith("mien: '")
+    assert "caf\\udce9': a name that is no UTF-8" in said
+    with pytest.raises(UnicodeEncodeError):
+        one_line_errors(lambda: "é".encode("ascii"))()
 
 
 def test_letters_that_the_terminal_lacks_end_no_command(monkeypatch: pytest.MonkeyPatch) -> None:

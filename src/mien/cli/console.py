@@ -7,7 +7,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from errno import ENOSPC
+from errno import EDQUOT, ENOSPC
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -120,8 +120,16 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             if isinstance(error, BrokenPipeError) and _unread():
                 raise  # `| head -1` has what it wanted: typer ends without a word
             # A missing file, no permission, a full disk: the system's own words name the file.
-            full = "; make room, and give the command again" if error.errno == ENOSPC else ""
+            full = "; make room, and give the command again" if error.errno in (ENOSPC, EDQUOT) else ""
             say(f"mien: {error.strerror or error}{f': {error.filename}' if error.filename else ''}{full}")
+            raise SystemExit(USER_ERROR) from None
+        except UnicodeEncodeError as error:
+            if not any(0xDC80 <= ord(letter) <= 0xDCFF for letter in error.object):  # how bytes that are no text travel
+                raise
+            say(
+                f"mien: {error.object!a}: a name that is no UTF-8, as Parquet files and what lies in them have it; "
+                "rename it, or set LC_ALL=C.UTF-8 if it is"
+            )
             raise SystemExit(USER_ERROR) from None
         except KeyboardInterrupt as end:
             say("mien: interrupted; what is written in a folder goes on with the same command, training with --resume")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from contextlib import suppress
@@ -83,6 +84,9 @@ def main() -> None:
     """The entry point of the `mien` command."""
     keep_freed()
     signal.signal(signal.SIGTERM, terminate)
+    for stream in ("stdout", "stderr"):  # closed by `>&-`: what is said is lost, and what is done is not
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     with suppress(AttributeError):  # whatever a program has put in its place
         # A letter that the terminal's encoding lacks is told by its number: it must not cost what all work led to.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
