@@ -91,7 +91,9 @@ def test_standardising_removes_a_gap_that_is_only_age_mix() -> None:
 def test_interval_labels() -> None:
     low, high = np.array([20.0, 20.0, 20.0, 70.0]), np.array([29.0, 29.0, 29.0, 120.0])
     predicted = np.array([19.9, 20.0, 29.9, 69.0])
+    assert age.inside(low[:1], high[:1], np.array([30.0])) == 0
     assert age.inside(low, high, predicted) == 0.5
+    np.testing.assert_allclose(age.inside(low, high, predicted, np.array([[1.0, 1, 0, 1], [0, 3, 2, 0]])), [1 / 3, 1])
 
 
 def test_constant_is_the_best_constant(faces: tuple[np.ndarray, np.ndarray]) -> None:

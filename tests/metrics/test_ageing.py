@@ -14,6 +14,7 @@ ASKED = np.array([5.0, 15.0, 25.0, 45.0])
 def test_bands_meet_halfway_and_stay_within_a_life() -> None:
     assert bands(ASKED).tolist() == [[0, 10], [10, 20], [20, 35], [35, 55]]
     assert bands(np.array([60.0])).tolist() == [[55, 65]]
+    assert bands(np.array([40.0, 60.0])).tolist() == [[30, 50], [50, 70]]
     assert bands(np.array([2.0, 118.0])).tolist() == [[0, 60], [60, 120]]
 
 

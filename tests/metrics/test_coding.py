@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from mien.metrics.coding import active, collapse, linear_probe
+from mien.metrics.coding import RIDGES, _ridge, active, collapse, linear_probe
 
 
 def test_latents_that_do_not_vary_are_not_active() -> None:
@@ -32,9 +35,18 @@ def test_the_probe_reads_what_is_there_and_nothing_else() -> None:
     values = 30 + 8 * codes[:, 0] - 3 * codes[:, 2] + rng.normal(size=400)
     assert np.abs(linear_probe(codes, values) - values).mean() < 1.2
     nothing = rng.normal(size=400)
-    said = linear_probe(codes, nothing)
+    said = linear_probe(np.hstack([codes, rng.normal(size=(400, 60))]), nothing)
     constant = np.abs(nothing - np.median(nothing)).mean()
     assert np.abs(said - nothing).mean() == pytest.approx(constant, rel=0.06)
+
+
+def test_the_probe_is_the_ridge_regression_of_scikit_learn() -> None:
+    rng = np.random.default_rng(3)
+    codes, values = rng.normal(4, [1, 20, 0.1], (30, 3)), rng.normal(40, 9, 30)
+    judged = np.arange(30) < 10
+    for penalty, found in zip(RIDGES, _ridge(codes, values, ~judged, judged, RIDGES), strict=True):
+        model = make_pipeline(StandardScaler(), Ridge(20 * penalty)).fit(codes[~judged], values[~judged])
+        assert found == pytest.approx(model.predict(codes[judged]))
 
 
 def test_the_probe_never_learns_from_the_group_it_judges() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import mutual_info_score
 
+from mien.metrics import latent
 from mien.metrics.latent import LEARN, _halves, classes, dci, mig, mig_null, mutual_information, sap
 
 rng = np.random.default_rng(0)
@@ -62,6 +63,20 @@ def test_the_null_knows_that_pictures_of_one_person_are_alike() -> None:
     assert mig_null(codes, factor, 30) == mig_null(codes, factor, 30, groups=np.arange(480))
 
 
+def test_the_null_gives_the_faces_of_a_person_the_values_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups, factor = np.array([2, 0, 1, 0, 0, 1, 3]), np.arange(7)
+    given: list[np.ndarray] = []
+    monkeypatch.setattr(latent, "_mig", lambda codes, labels, bins: given.append(labels) or {"gap": 0.0})
+    mig_null(np.zeros((7, 2)), factor, 20, groups=groups)
+    theirs = {int(factor[groups == group][0]): factor[groups == group] for group in range(4)}
+    for labels in given:
+        givers = [int(labels[groups == group][0]) for group in range(4)]
+        assert sorted(givers) == sorted(theirs)  # each person gives once
+        for group, giver in enumerate(givers):
+            size = int((groups == group).sum())
+            assert labels[groups == group].tolist() == np.resize(theirs[giver], size).tolist()
+
+
 def test_unknown_labels_are_left_out_and_one_class_has_no_gap() -> None:
     partly = np.where(np.arange(N) % 3 == 0, -1, A)
     known = partly >= 0
@@ -82,6 +97,9 @@ def test_sap_is_the_gap_of_squared_correlations_or_accuracies() -> None:
     found = sap(np.column_stack([NOISE, two + rng.normal(0, 0.05, N)]), {"two": two})["two"]
     assert found["best"] == 2
     assert found["gap"] == pytest.approx(0.5, abs=0.05)  # all right against a coin
+    # The unit of a latent is nothing to the classifier.
+    codes, names = RANDOM[:300] + A[:300, None] * np.array([0, 0, 1, 3]), {"a": A[:300]}
+    assert sap(codes * np.array([1, 100, 0.01, 1e-3]), names) == sap(codes, names)
 
 
 @pytest.mark.parametrize("factor", [np.full(N, np.nan), np.full(N, 30.0), np.full(N, -1), np.ones(N, dtype=np.int64)])

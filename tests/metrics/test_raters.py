@@ -81,6 +81,7 @@ def test_labels_of_votes() -> None:
     assert np.isnan(labels[[1, 3, 4, 5]]).all()
     assert raters.plurality(labels).tolist() == [0, -1, 2, -1, -1, -1]
     assert raters.plurality(np.array([[1 / 3, 1 / 3, 1 / 3], [0.4, 0.2, 0.4], [0.2, 0.5, 0.3]])).tolist() == [-1, -1, 1]
+    assert raters.plurality(np.array([[0.1 + 0.2, 0.3, 0.0]])).tolist() == [-1]  # equal but for rounding
 
 
 def test_cross_entropy_and_divergence() -> None:
@@ -94,3 +95,6 @@ def test_cross_entropy_and_divergence() -> None:
     average = np.tile(shares.mean(0), (3, 1))
     assert least == pytest.approx(mean(raters.cross_entropy(shares, average)))
     assert least < mean(raters.cross_entropy(shares, uniform))
+    resampled = raters.mean_cross_entropy_of_constant(shares, np.array([[1.0, 1, 1], [0, 2, 1], [0, 0, 3]]))
+    counts = ([0, 1, 2], [1, 1, 2], [2])
+    np.testing.assert_allclose(resampled, [raters.mean_cross_entropy_of_constant(shares[rows]) for rows in counts])
