@@ -90,6 +90,11 @@ def test_balanced_epochs_show_faces_as_often_as_they_should() -> None:
     assert (epochs[0] != epochs[1]).mean() > 0.5
 
 
+def test_a_face_is_shown_as_often_as_its_chance_says_over_many_epochs() -> None:
+    rows = np.concatenate([order(3, 0, epoch, np.array([0.4, 0.6, 2.0])) for epoch in range(400)])
+    np.testing.assert_allclose(np.bincount(rows, minlength=3) / 400, [0.4, 0.6, 2.0], atol=0.08)
+
+
 def test_age_and_race_together() -> None:
     faces = manifest()
     chances = Sampling(by="age_race", balance=0.5).chances(faces)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mien.data.align import CHIP
 from mien.data.manifest import Manifest
-from mien.data.splits import FRACTIONS, assign_splits, combine_groups, split_rest, teachers
+from mien.data.splits import FRACTIONS, _round, assign_splits, combine_groups, split_rest, teachers
 from mien.errors import MienError
 from mien.faces import SPLITS, Face, age_bin
 
@@ -105,6 +105,16 @@ def test_shares_that_make_no_sense_are_refused(fractions: tuple[float, ...]) -> 
         assign_splits(np.array([3.0]), np.array([0]), np.array([0]), fractions)
 
 
+def test_what_was_given_too_much_is_taken_only_from_who_has_some() -> None:
+    counts = _round(np.array([-0.6, -0.6, 1.1, 1.1]), 1)
+    assert sorted(counts.tolist()) == [0, 0, 0, 1]
+    ages = [45, 25, 45, 15, 35, 35, 45, 5, 15, 25, 45, 45, 35, 45, 5, 25, 45]
+    genders = [0, 1, 0, 1, 0, 1, 0, 1, 1, 0, 1, 0, 1, 1, 0, 1, 1]
+    groups = [0, -1, 0, 1, 1, 0, 1, 1, 0, 0, 0, -1, 1, 0, 0, -1, -1]
+    codes = assign_splits(np.array(ages, dtype=float), np.array(genders), np.array(groups), (0.25,) * 4)
+    assert set(codes.tolist()) <= {0, 1, 2, 3}
+
+
 def test_groups_combine_through_shared_faces() -> None:
     persons = np.array([5, 5, -1, 9, -1, -1, 7])
     copies = np.array([-1, 2, 2, -1, 4, 4, -1])
@@ -157,6 +167,9 @@ def test_where_only_test_faces_are_given_the_rest_is_split_in_three(tmp_path: Pa
     counts = np.bincount(codes[30:], minlength=4)
     assert counts[3] == 0
     assert counts[:3].tolist() == pytest.approx([170 * 0.675, 170 * 0.075, 170 * 0.25], abs=2)
+    bins = age_bin(np.arange(30, 200) % 60.0)
+    for bin_ in range(6):  # of every age the same share
+        assert (codes[30:][bins == bin_] == 0).sum() == pytest.approx(0.675 * (bins == bin_).sum(), abs=1)
     partly = [Face(f"{n}.png", split="train" if n else None) for n in range(3)]
     assert split_rest(Manifest.from_faces(partly, tmp_path, CHIP), np.full(3, -1), 0).tolist() == [-1, 0, 0]
 

@@ -175,7 +175,7 @@ def _round(shares: np.ndarray, total: int) -> np.ndarray:
     """Whole numbers >= 0 near `shares` that sum to `total`: the largest remainders are rounded up."""
     counts = np.floor(np.clip(shares, 0, None)).astype(np.int64)
     while counts.sum() > total:  # what others were owed too much of
-        counts[np.argmax(counts - shares)] -= 1
+        counts[np.argmax(np.where(counts > 0, counts - shares, -np.inf))] -= 1
     order = np.argsort(counts - shares, kind="stable")
     counts[order[: total - counts.sum()]] += 1
     return counts
