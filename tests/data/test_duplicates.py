@@ -143,9 +143,14 @@ def test_cells_find_what_comparing_all_finds(monkeypatch: pytest.MonkeyPatch, di
     together = thumbnails(different + changed + flipped)
     whole = find_duplicates(together, show=False)
     assert len(whole.members()) == 30
+    monkeypatch.setattr(module, "BLOCK", 16)
+    np.testing.assert_array_equal(find_duplicates(together, show=False).pairs, whole.pairs)
     monkeypatch.setattr(module, "LARGE", 10)
     monkeypatch.setattr(module, "CELL", 20)
     np.testing.assert_array_equal(find_duplicates(together, show=False).groups, whole.groups)
+    descriptors = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    cells = module._by_cell(descriptors, descriptors[:7])
+    assert np.bincount(np.concatenate(cells)).tolist() == [module.CELLS_EACH] * 60
 
 
 def test_no_pictures() -> None:
