@@ -57,6 +57,9 @@ def test_stratified_weights_are_those_of_the_paper(batch: int, faces: int) -> No
         np.testing.assert_allclose(values, expected, rtol=1e-6)
         assert float(weights[row, row]) == pytest.approx(1 / faces)
         assert sum(values) == pytest.approx(1)
+    assert stratified_weights(1, faces).tolist() == [[1.0]]
+    # Of fewer faces than a batch shows (some of them twice) none is less than nothing.
+    assert torch.equal(stratified_weights(batch, 1), stratified_weights(batch, batch))
 
 
 def test_total_correlation_is_that_of_loops_over_faces_and_latents() -> None:

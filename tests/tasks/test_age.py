@@ -234,6 +234,7 @@ def test_the_default_blend_is_sixty_forty_and_may_be_kept() -> None:
     kept = make(method="dldl", fit_blend=False).fit(outputs, labels)
     assert "default" in kept["mae"]
     assert "fitted" in kept["mae"]
+    assert kept["conformal"] != make(method="dldl").fit(outputs, labels)["conformal"]  # of the age that is told
 
 
 def test_only_exact_ages_are_fitted_and_measured() -> None:
@@ -294,6 +295,9 @@ def test_encode_and_condition() -> None:
     )
     assert labels.dtype == torch.float32
     assert task.labelled(labels).tolist() == [True, True, False]
+    for method, years in (("classification", 20.0), ("regression", 30.0)):
+        outputs = {"ordinal": F.one_hot(torch.tensor([20]), 101) * 99.0, "regression": torch.tensor([30.0])}
+        torch.testing.assert_close(make(method=method).condition(outputs), torch.tensor([[years / 100]]))
     told = task.condition(task(1000 * torch.randn(20, 8)))
     assert told.shape == (20, task.width)
     assert (told >= 0).all()
