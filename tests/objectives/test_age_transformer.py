@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -264,6 +265,49 @@ def test_one_face_to_judge_by_is_no_collapse(capsys: pytest.CaptureFixture[str])
     figures = objective(faces(1), adversarial=0.0, own=0.0).validate({})
     assert math.isnan(figures["spread/share"])
     assert "constant pictures" not in capsys.readouterr().err
+
+
+def test_figures_are_those_of_the_renders_by_hand(guide: str) -> None:
+    batch = faces(6)
+    batch.labels[AGE][4:] = torch.tensor([[20.0, 29.0], [math.nan, math.nan]])
+    made = objective(batch, adversarial=0.0, age=1.0, guide_model=guide, identity=1.0, identity_model=guide)
+    parts = [slice(4), slice(4, None)]
+    made.select = Select(*(FaceBatch(batch.images[s], {AGE: batch.labels[AGE][s]}, batch.index[s]) for s in parts))  # type: ignore[assignment]
+    with torch.no_grad():
+        made.network.paint[0].weight.mul_(30)  # changes that are seen
+    found, net = made.validate({}), made.network.eval()
+    assert made.guide is not None
+    assert made.identity is not None
+    pictures, exact = batch.images / 255, batch.labels[AGE][:4, 0]
+    with torch.no_grad():
+        looks = net.encode(pictures).own_age
+        told = torch.cat([exact, torch.tensor([24.5, math.nan])])
+        unsure = torch.tensor([0.0, 0, 0, 0, 9 / 12**0.5, math.nan])
+        own = torch.where(told.isnan(), looks, told)
+        anchors = net.anchors.expand(6, -1)
+        again, *aged = net.render(pictures, torch.cat([own[:, None], anchors], 1), told, unsure).unbind(1)
+        judged = torch.stack([made.guide(one)[0] for one in aged], 1).double().numpy()
+        cosines = torch.stack([(made.identity(one) * made.identity(pictures)).sum(1) for one in aged], 1)
+    changes = torch.stack([(one - pictures).abs().mean((1, 2, 3)) for one in aged], 1)
+    spread = [one.var(0, correction=0).mean().sqrt().item() for one in (pictures, *aged)]
+    years = net.anchors.double().numpy()
+    inside = (years >= net.ages[0]) & (years <= net.ages[1])
+    judged, years = judged[:, inside], years[inside]
+    expected = {
+        "own/l1": (again - pictures).abs().mean(),
+        "change/far": changes[(anchors - own[:, None]).abs() >= 20].mean(),
+        "spread/share": min(spread[1:]) / spread[0],
+        "source/mae": (looks[:4] - exact).abs().mean(),
+        "identity/cosine": cosines.mean(),
+        "age/mae": np.abs(judged - years).mean(),
+        "age/slope": np.mean([np.polyfit(years, one, 1)[0] for one in judged]),
+        "ordering/pairs": np.mean([b > a for one in judged for a, b in pairwise(one)]),
+        "ordering/faces": np.mean([all(b > a for a, b in pairwise(one)) for one in judged]),
+    }
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(float(value), rel=1e-3, abs=1e-6), name
+    score = made.settings.own * found["own/l1"] + found["age/mae"] / 10 + 1 - found["identity/cosine"]
+    assert found["score"] == pytest.approx(score)
 
 
 def test_it_learns_a_few_faces_and_a_killed_run_ends_where_a_whole_one_does(

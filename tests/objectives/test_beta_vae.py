@@ -17,6 +17,7 @@ from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
 from mien.errors import MienError
 from mien.faces import Crop, FaceBatch
+from mien.metrics.coding import linear_probe
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.checkpoint import save_estimator
 from mien.models.estimator import ModelSettings, build_estimator
@@ -258,6 +259,53 @@ def test_collapse_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert figures["code/active"] == 0
     assert figures["rate/id"] == pytest.approx(0, abs=1e-5)
     assert "posterior collapse: 0 of 5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_figures_are_those_of_the_faces_by_hand(conditional: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    ages = [(20.0 + 7 * n % 50, 20.0 + 7 * n % 50) for n in range(10)] + [(20.0, 29.0), (math.nan, math.nan)]
+    batch = faces(ages)
+    batch = FaceBatch(batch.images, batch.labels, batch.index.flip(0))
+    parts = [
+        FaceBatch(batch.images[s], {name: value[s] for name, value in batch.labels.items()}, batch.index[s])
+        for s in (slice(7), slice(7, None))
+    ]
+    monkeypatch.setattr(Select, "epoch", lambda self, *_: iter(parts))
+    made = objective(batch, {"attributes": ["gender"], "conditional": conditional}, **BARE)
+    groups = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5])
+    made.select.manifest = SimpleNamespace(groups=lambda: groups)  # type: ignore[assignment]
+    found, vae = made.validate({}), made.vae.eval()
+    with torch.no_grad():
+        age, gender = batch.labels[AGE], batch.labels[ATTRIBUTES]
+        posterior = vae.encode(batch.images, age.mean(dim=1), gender)
+        decoded = vae.decode(posterior.mean, gender).double().numpy()
+    mean, log_variance = posterior.identity
+    pictures = batch.images.double().numpy() / 255
+    squared = np.square(decoded - pictures).mean(axis=(1, 2, 3))
+    exact = age[:10, 0].double().numpy()
+    read = linear_probe(mean[:10].numpy(), exact, groups[::-1][:10])
+    expected = {
+        "reconstruction/mse": squared.mean(),
+        "reconstruction/l1": np.abs(decoded - pictures).mean(),
+        "reconstruction/psnr": (-10 * np.log10(squared)).mean(),
+        "reconstruction/mse_sampled": pytest.approx(squared.mean(), rel=0.5),
+        "rate/id": kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).sum(1).mean().item(),
+        "code/active": (mean.var(0, unbiased=False) > 0.01).sum().item(),
+        "code/explained": 1 - squared.mean() / pictures.var(axis=0).mean(),
+        "probe/mae": np.abs(read - exact).mean(),
+        "probe/constant": np.abs(exact - np.median(exact)).mean(),
+        "probe/ratio": np.abs(read - exact).mean() / np.abs(exact - np.median(exact)).mean(),
+    }
+    if not conditional:
+        mean, log_variance = posterior.age
+        prior = torch.cat([vae.age_code(age[:11].mean(1)), torch.zeros(1, mean.shape[1])]).detach()
+        spread = torch.cat([vae.prior_std(age[:11]), torch.ones(1)])[:, None]
+        divergence = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(prior, spread))
+        expected["rate/age"] = divergence.sum(1).mean().item()
+        expected["age/mae"] = np.abs(vae.age_of(mean).detach().numpy()[:10] - exact).mean()
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == (value if name.endswith("sampled") else pytest.approx(value, rel=1e-4)), name
 
 
 def test_it_learns_a_few_drawn_faces_with_their_ages(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:

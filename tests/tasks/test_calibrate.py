@@ -71,8 +71,8 @@ def test_conformal_covers_and_its_width_follows_the_noise() -> None:
         assert 0.84 < covered[part].mean() < 0.96
     assert scipy.stats.spearmanr(half, std).statistic > 0.8
     assert np.median(half[std**2 > 10]) > 3 * np.median(half[std**2 < 2])
-    # The correction by predicted age: without it children would be covered far less.
-    assert covered[(age >= 0) & (age < 12)].mean() > 0.82
+    # The correction by predicted age: without it 87 % of the children would be covered.
+    assert covered[(age >= 0) & (age < 12)].mean() > 0.89
 
 
 def test_constant_noise_gives_a_constant_width() -> None:

@@ -27,22 +27,22 @@ def votes(**cast: float) -> np.ndarray:
 
 def test_votes_become_shares_and_words_one_hot() -> None:
     columns = {
-        "expression": np.array([1, -1, 3, -1, -1]),
+        "expression": np.array([1, -1, 3, -1, -1, 0]),
         "expression_votes": np.stack(
-            [votes(Happy=8, Neutral=2), votes(Sad=5, Fear=5), NOBODY, votes(unknown=6, Sad=4), NOBODY]
+            [votes(Happy=8, Neutral=2), votes(Sad=5, Fear=5), NOBODY, votes(unknown=6, Sad=4), NOBODY, NOBODY]
         ),
     }
     labels = make().encode(columns)
     assert labels.dtype == torch.float32
-    assert labels.shape == (5, 8)
+    assert labels.shape == (6, 8)
     torch.testing.assert_close(labels[0], torch.tensor([0.2, 0.8, 0, 0, 0, 0, 0, 0]))
     torch.testing.assert_close(labels[1], torch.tensor([0, 0, 0.5, 0, 0.5, 0, 0, 0]))
-    assert labels[2].tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
-    assert make().labelled(labels).tolist() == [True, True, True, False, False]
+    assert labels[[2, 5]].tolist() == [[0, 0, 0, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]]
+    assert make().labelled(labels).tolist() == [True, True, True, False, False, True]
     hard = make(soft=False).encode(columns)
-    assert hard.tolist() == [1, -1, 3, -1, -1]
-    columns["expression_votes"] = np.stack([NOBODY] * 5)
-    assert make().encode(columns).tolist() == [1, -1, 3, -1, -1]
+    assert hard.tolist() == [1, -1, 3, -1, -1, 0]
+    columns["expression_votes"] = np.stack([NOBODY] * 6)
+    assert make().encode(columns).tolist() == [1, -1, 3, -1, -1, 0]
 
 
 def test_balanced_weights_over_shares() -> None:
