@@ -20,6 +20,7 @@ from mien.models.captioners import label_caption
 from mien.models.checkpoint import save_estimator
 from mien.models.estimator import ModelSettings, build_estimator
 from mien.models.language import HashedLanguage, age_texts, read_captions, without_age
+from mien.objectives import adversarial
 from mien.objectives.adversarial import AdaptiveAugment, gradient_penalty
 from mien.objectives.age_transformer import DISCRIMINATOR, GENERATOR, AgeTransformerObjective, CollapseError, variation
 from mien.objectives.ageing import SPREAD, TEXT, collapse
@@ -240,9 +241,50 @@ def test_augmentation_grows_as_the_discriminator_knows_its_faces() -> None:
     seen = augment(images)
     changed = [not torch.allclose(a, b) for a, b in zip(images, seen, strict=True)]
     assert any(changed)
+    augment.see(torch.tensor([1.0, 1, 1, -1]))  # a mean sign of 0.5 is below the target
+    augment.adapt(lambda tensor: tensor)
+    assert augment.p == pytest.approx(0.46)
+    augment.see(torch.ones(100))
+    augment.adapt(lambda tensor: tensor)
+    assert augment.p == 0.8  # at most
     augment.see(-torch.ones(100))
     augment.adapt(lambda tensor: tensor)
     assert augment.p == 0
+
+
+def test_augmentation_flips_shifts_and_colours_as_often_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    augment = AdaptiveAugment(0.6, 100)
+    augment.p = 0.5
+    torch.manual_seed(0)
+    spreads = {"BRIGHTNESS": 0.1, "CONTRAST": 0.3, "SATURATION": 0.5}
+    with monkeypatch.context() as only:
+        for name in spreads:
+            only.setattr(adversarial, name, 0.0)
+        place = torch.arange(16.0) / 16
+        map_ = torch.stack([place.expand(16, 16), place[:, None].expand(16, 16), torch.zeros(16, 16)])
+        seen = augment(map_.expand(2000, 3, 16, 16))[:, :2, 8, 8:10] * 16
+        flipped = seen[:, 0, 0] > seen[:, 0, 1]
+        across = torch.where(flipped, 7 - seen[:, 0, 0], seen[:, 0, 0] - 8)
+        down = seen[:, 1, 0] - 8
+        assert float(flipped.float().mean()) == pytest.approx(0.25, abs=0.04)  # half of those that may be
+        assert set(across.tolist()) == set(down.tolist()) == {-2, -1, 0, 1, 2}  # an eighth of the side
+        shifted = (across != 0) | (down != 0)
+        assert float(shifted.float().mean()) == pytest.approx(0.5 * 24 / 25, abs=0.05)
+        for name, spread in spreads.items():
+            only.setattr(adversarial, name, spread)
+            made = augment(torch.tensor([0.3, 0.5, 0.7])[:, None, None].expand(2000, 3, 2, 2))[:, :, 0, 0]
+            moved = made[:, 1] - 0.5 if name == "BRIGHTNESS" else ((made[:, 2] - made[:, 0]) / 0.4).log()
+            changed = moved.abs() > 1e-5
+            assert float(changed.float().mean()) == pytest.approx(0.5, abs=0.05), name
+            assert float(moved[changed].std()) == pytest.approx(spread, rel=0.1), name
+            assert float(moved[changed].mean()) == pytest.approx(0, abs=spread / 5), name
+            only.setattr(adversarial, name, 0.0)
+    grey = torch.full((2000, 3, 2, 2), 0.6)
+    monkeypatch.setattr(adversarial, "BRIGHTNESS", 0.0)
+    # Contrast is about the middle of the range, and grey has no saturation.
+    made = augment(grey)
+    assert torch.equal(made[:, 0], made[:, 2])
+    assert float(((made[:, 0, 0, 0] - 0.5) / 0.1).log().std()) == pytest.approx(0.3 * 0.5**0.5, rel=0.1)
 
 
 def test_collapse_is_said_and_stops(capsys: pytest.CaptureFixture[str]) -> None:
