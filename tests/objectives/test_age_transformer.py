@@ -247,9 +247,15 @@ def test_augmentation_grows_as_the_discriminator_knows_its_faces() -> None:
     augment.see(torch.ones(100))
     augment.adapt(lambda tensor: tensor)
     assert augment.p == 0.8  # at most
+    augment.adapt(lambda tensor: tensor)
+    assert augment.p == 0.8  # nothing was seen since
     augment.see(-torch.ones(100))
     augment.adapt(lambda tensor: tensor)
     assert augment.p == 0
+    never = AdaptiveAugment(0.0, 100)
+    never.see(torch.ones(50))
+    never.adapt(lambda tensor: tensor)
+    assert never.p == 0
 
 
 def test_augmentation_flips_shifts_and_colours_as_often_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
