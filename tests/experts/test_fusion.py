@@ -28,6 +28,8 @@ def test_by_hand() -> None:
     fused = two()(np.array([[20.0, 40.0]]), np.array([[1.0, 12.0]]), np.array([[9.0, 25.0]]))
     assert fused.weights[0] == pytest.approx([0.5, 0.5])
     assert (fused.age[0], fused.between[0], fused.total[0]) == pytest.approx((30.0, 100.0, 117.0))
+    part = two()(np.array([[20.0, 40.0]]), np.array([[1.0, 12.0]]), np.array([[9.0, nan]]))
+    assert part.total[0] == pytest.approx(104.5)  # one that gives none adds nothing
     # 2 against 0 at tau 2: weights e^1 : e^0.
     fused = two(tau=2.0)(np.array([[20.0, 40.0]]), np.array([[2.0, 10.0]]))
     share = np.e / (np.e + 1)
@@ -230,12 +232,24 @@ def test_the_interval_holds_what_it_says_with_few_trusted_faces_and_many_experts
     assert np.mean(held) == pytest.approx(0.9, abs=0.03)  # scores of the faces that it was fitted on: 0.83
 
 
+def test_the_interval_is_fitted_by_least_squares_and_a_conformal_quantile() -> None:
+    total = np.linspace(1, 30, 19)
+    assert module._interval(np.sqrt(4 + 2 * total), total) == pytest.approx((4, 2, 1))
+    errors = np.arange(1.0, 20)
+    for told in (np.zeros(19), -errors):  # a variance that says nothing, and one that falls as errors grow
+        a, b, q = module._interval(errors, told)
+        assert (a, b) == pytest.approx((np.square(errors).mean(), 0), abs=1e-9)
+        assert q * np.sqrt(a) == pytest.approx(18)  # the 18th of 19: (19 + 1) x 0.9
+
+
 def test_ages_and_their_intervals_stay_within_a_life() -> None:
     fusion = Fusion(
         ["a", "b"], [0, 0], [1, 2], knots=[0, 120], bias={"a": [5, -5], "b": [6, -6]}, interval=(25.0, 1.0, 2.0)
     )
     fused = fusion(np.array([[1.0, 2], [0, 0], [119, 120], [40, 42]]), np.zeros((4, 2)))
     assert fused.age[:3] == pytest.approx([0, 0, 120])
+    half = 2 * np.sqrt(25 + fused.total[3])
+    assert (fused.low[3], fused.high[3]) == pytest.approx((fused.age[3] - half, fused.age[3] + half))
     assert ((fused.low >= 0) & (fused.low <= fused.age) & (fused.age <= fused.high) & (fused.high <= 120)).all()
 
 
