@@ -100,9 +100,15 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_content_changes_with_names_and_bytes(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m/a").write_bytes(b"1")
-    first = content(tmp_path / "m")
+    first, file = content(tmp_path / "m"), content(tmp_path / "m/a")
+    (tmp_path / "m/a").write_bytes(b"2")
+    assert content(tmp_path / "m") != first
+    assert content(tmp_path / "m/a") != file
+    (tmp_path / "m/a").write_bytes(b"1")
+    assert (content(tmp_path / "m"), content(tmp_path / "m/a")) == (first, file)
     (tmp_path / "m/a").rename(tmp_path / "m/b")
     assert content(tmp_path / "m") != first
+    assert content(tmp_path / "m/b") == file
     with pytest.raises(MienError, match="no such file or folder"):
         content(tmp_path / "gone")
 
@@ -126,6 +132,11 @@ def test_a_fusion_is_opened_for_its_own_experts(tmp_path: Path) -> None:
     assert opened.tau == 0.5
     with pytest.raises(MienError, match="fitted for a, b, asked for b, a"):
         open_fusion(tmp_path / "f.json", ["b", "a"])
+    assert open_fusion("mean", ["a", "b"]) == Method("mean", ["a", "b"])
+    Fusion(["a", "b"], [0.0, 1.0], [1.0, 1.0], hashes=["1", "2"]).save(tmp_path / "f.json")
+    assert isinstance(open_fusion(tmp_path / "f.json", ["a", "b"], ["1", "2"]), Fusion)
+    with pytest.raises(MienError, match="fitted for other weights of b; fit it anew"):
+        open_fusion(tmp_path / "f.json", ["a", "b"], ["1", "3"])
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(MienError, match="no JSON"):
         open_fusion(tmp_path / "bad.json", ["a"])
