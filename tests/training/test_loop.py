@@ -135,6 +135,16 @@ def test_a_damaged_checkpoint_says_how_to_go_on_from_another(tmp_path, file: str
     assert same(whole.net, run(tmp_path, Lines(), resume=True, save_every=2).net)
 
 
+def test_the_losses_of_an_epoch_are_means_over_its_own_labelled_faces(tmp_path) -> None:
+    labels = {**TRUTH, "second": torch.where(torch.arange(N) % 3 == 0, TRUTH["second"], torch.nan)}
+    objective = run(tmp_path, batches=Points(8, labels), epochs=3, optim=OptimSettings(lr=1e-9))
+    terms = objective.losses("line", FaceBatch(POINTS, labels, torch.arange(N)), 0)
+    expected = {name: pytest.approx(float(total.detach() / count), rel=1e-4) for name, (total, count) in terms.items()}
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert [entry["train"] for entry in history] == [expected] * 3
+    assert [(entry["epoch"], entry["step"]) for entry in history] == [(1, 6), (2, 12), (3, 18)]
+
+
 @pytest.mark.parametrize("stop_at", [1, 6, 11, 17])
 def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(tmp_path, stop_at: int) -> None:
     class Killed(BaseException):
@@ -260,6 +270,15 @@ def test_a_figure_that_is_no_number_is_the_best_only_if_it_is_the_first() -> Non
     assert (state.best, state.stale) == (2.0, 1)
 
 
+def test_of_figures_below_nothing_the_highest_is_the_best_and_of_equals_the_first() -> None:
+    state = Position(better_is_lower=False)
+    found = []
+    for figure in (-0.5, -0.2, -0.3, 0.1, 0.1):
+        found.append(state.judge({"valence/ccc": figure}, "valence/ccc"))
+        state.close_epoch({"valence/ccc": figure}, 0.1, 1.0)
+    assert found == [True, True, False, True, False]
+
+
 def test_of_signed_figures_the_nearest_to_nothing_is_the_best() -> None:
     state = Position(better_is_lower=True)
     found = []
@@ -364,13 +383,20 @@ def test_rates() -> None:
 
 def test_groups_scale_by_depth_and_leave_biases_undecayed() -> None:
     net = Lines().net
-    settings = OptimSettings(lr=1.0, layer_decay=0.5, head_scale=3.0, weight_decay=0.2)
+    settings = OptimSettings(lr=1.0, layer_decay=0.5, head_scale=3.0, weight_decay=0.2, betas=(0.5, 0.9))
     heads = [name for name, _ in net.named_parameters() if not name.startswith("body")]
     optimiser = build_optimiser(net, [["body.weight"], ["body.bias"], heads], settings)
     found = {name: (g["lr"], g["weight_decay"]) for g in optimiser.param_groups for name in g["names"]}
     assert found["body.weight"] == (0.5, 0.2)
     assert found["body.bias"] == (1.0, 0.0)
     assert found["first.weight"] == (3.0, 0.2)
+    assert isinstance(optimiser, torch.optim.AdamW)
+    assert optimiser.defaults["betas"] == (0.5, 0.9)
+    (whole,) = {group["lr"] for group in build_optimiser(net, [list(found)], settings).param_groups}
+    assert whole == 1.0  # of one depth alone nothing is the head
+    sgd = build_optimiser(net, [list(found)], OptimSettings(name="sgd", momentum=0.8))
+    assert isinstance(sgd, torch.optim.SGD)
+    assert (sgd.defaults["momentum"], sgd.defaults["nesterov"]) == (0.8, True)
 
 
 def test_the_average_follows_its_formula() -> None:
