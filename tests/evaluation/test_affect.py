@@ -118,6 +118,7 @@ def test_valence_against_closed_forms(table: Table) -> None:
     assert result["constant"]["ccc"]["value"] == 0
     assert result["always_negative"]["sagr"]["value"] == pytest.approx((t < 0).mean())
     assert result["always_positive"]["sagr"]["value"] == pytest.approx((t > 0).mean())
+    assert result["always_positive"]["sagr"]["value"] == pytest.approx((t > 0).mean())
     by = result["groups"]["expression"]
     members = predictions.strings("true_expression") == "Sad"
     assert by["Sad"]["n"] == members.sum()
@@ -226,7 +227,17 @@ def test_among_raters(table: Table) -> None:
     said = predictions.codes("expression", EXPRESSIONS)[rows]
     assert found["one_rater"]["value"] == pytest.approx(raters.against_rest(votes[rows, :8]).mean())
     assert found["model"]["value"] == pytest.approx(raters.against_rest(votes[rows, :8], said).mean())
+    difference = found["model"]["value"] - found["one_rater"]["value"]
+    assert found["model_minus_one_rater"]["value"] == pytest.approx(difference)
+    assert found["votes_a_face"] == pytest.approx(votes[rows, :8].sum(1).mean())
+    everyone = np.full((int(votes.sum(1).max()), voted.sum()), np.nan)
+    for column, counts in enumerate(votes[voted].astype(int)):
+        everyone[: counts.sum(), column] = np.repeat(np.arange(10), counts)
+    expected = krippendorff.alpha(everyone, level_of_measurement="nominal", value_domain=range(10))
+    assert found["alpha_with_unknown"]["value"] == pytest.approx(expected)
     p = scores(predictions)
+    divergences = [stats.entropy(s, q) for s, q in zip(shares[rows], p[rows], strict=True)]
+    assert found["divergence"]["value"] == pytest.approx(np.mean(divergences), rel=1e-5)
     assert found["cross_entropy"]["value"] == pytest.approx(
         np.mean([stats.entropy(s) + stats.entropy(s, q) for s, q in zip(shares[rows], p[rows], strict=True)]),
         rel=1e-5,
