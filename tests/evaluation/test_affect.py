@@ -275,6 +275,18 @@ def test_compared_face_by_face(table: Table) -> None:
     assert result["arousal"]["ccc"]["better"] is None
 
 
+def test_a_face_without_a_label_or_one_of_the_two_answers_is_not_compared(table: Table) -> None:
+    columns = affect_columns(100)
+    columns["true_valence"][95:], columns["true_expression"][95:] = np.nan, None
+    fewer = {name: columns[name].copy() for name in ("valence", "expression")}
+    fewer["valence"][:10], fewer["expression"][:20] = np.nan, None
+    for pair in ((columns, columns | fewer), (columns | fewer, columns)):
+        result = compare(*(table(100, **each) for each in pair), resamples=5)
+        assert (result["valence"]["n"], result["expression"]["n"]) == (85, 75)
+        assert result["valence"]["mae"]["difference"]["value"] == 0
+        assert result["expression"]["accuracy"]["difference"]["value"] == 0
+
+
 def test_faces_that_lack_a_number_have_the_same_labels(table: Table) -> None:
     ages = np.where(np.arange(100) % 2, np.nan, 30.0)
     columns = affect_columns(100, true_age_low=ages, true_age_high=ages)
