@@ -21,8 +21,8 @@ def test_votes_by_hand() -> None:
 
 
 def test_inverse_error_weighs_by_mean_squared_errors() -> None:
-    true = np.zeros(4)
-    trusted = np.array([[1.0, -2], [-1, 2], [1, 2], [-1, -2]])
+    true = np.array([10.0, 20, 30, 70])
+    trusted = true[:, None] + np.array([[1.0, -2], [-1, 2], [1, 2], [-1, -2]])
     combine = inverse_error(trusted, true)
     assert combine(np.array([[10.0, 20.0], [nan, 20.0]])) == pytest.approx([(10 * 1 + 20 * 0.25) / 1.25, 20])
 
