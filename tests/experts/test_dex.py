@@ -41,6 +41,7 @@ def test_the_age_is_the_expectation_and_the_confidence_its_spread(monkeypatch: p
     torch.manual_seed(0)
     monkeypatch.setattr(dex, "build", lambda _: Tiny())
     expert = Dex("resnet50", None)
+    assert not expert.network.training  # dropout and the statistics of a batch have no say
     images = [np.random.default_rng(n).integers(0, 256, (3, 60 + n, 60), dtype=np.uint8) for n in range(3)]
     answers = expert.ask(images)
     batch = torch.from_numpy(np.stack([dex.resize(image, 224) for image in images]))
