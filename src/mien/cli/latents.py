@@ -71,13 +71,13 @@ def latents(
     from mien.evaluation.latents.audit import PAGE, evaluate_latents
     from mien.jobs.predict import usable
     from mien.models.beta_vae import BetaVae
-    from mien.models.checkpoint import CODE, load_estimator, load_renderer
+    from mien.models.checkpoint import CODE, kind_of, load_estimator, load_renderer
 
     where = usable(device)
     model = model or CODE
+    kind_of(model, "beta_vae")
     vae = load_renderer(model, where)
-    if not isinstance(vae, BetaVae):
-        raise MienError(f"{model} is a {type(vae).__name__} and has no code to judge; name a beta-VAE")
+    assert isinstance(vae, BetaVae)
     if out is None:
         out = (run_of(model) or Path()) / f"latents.{split}"
     ready(out)
@@ -118,16 +118,16 @@ def _rivals(runs: list[str], folders: list[Path], device: str) -> dict[str, Beta
     from mien.errors import MienError
     from mien.models.autoencoder import load_autoencoder
     from mien.models.beta_vae import BetaVae
-    from mien.models.checkpoint import load_renderer
+    from mien.models.checkpoint import kind_of, load_renderer
 
     names = [*(Path(run).name for run in runs), *(folder.name for folder in folders)]
     if len(set(names)) < len(names):
         raise MienError(f"two of {', '.join(names)} are called alike: rename a folder, the tables know them by it")
     rivals: dict[str, BetaVae | Autoencoder] = {}
     for run in runs:
+        kind_of(run, "beta_vae")
         found = load_renderer(run, device)
-        if not isinstance(found, BetaVae):
-            raise MienError(f"--beside {run}: a {type(found).__name__} has no code to judge; name a beta-VAE")
+        assert isinstance(found, BetaVae)
         rivals[Path(run).name] = found
     for folder in folders:
         try:
