@@ -96,7 +96,7 @@ def test_reasons_that_are_not_shown_are_counted(tmp_path):
     run("drawn", "-n", 20, "--size", 32, "-o", tmp_path / "drawn")
     names = Manifest.open(tmp_path / "drawn").strings("path")
     rows = [f"{name},{at + 0.5 if at < 9 else f'{at},5'}" for at, name in enumerate(names)]
-    (tmp_path / "labels.csv").write_text("path;age\n" + "\n".join(rows).replace(".jpg,", ".jpg;") + "\n")
+    (tmp_path / "labels.csv").write_text("path;age\n" + "\n".join(rows).replace(".png,", ".png;") + "\n")
     result = run(
         "folder",
         tmp_path / "drawn" / "pictures.zip",

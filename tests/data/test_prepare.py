@@ -388,7 +388,7 @@ def test_pictures_that_an_earlier_run_wrote_may_be_the_source(tmp_path):
     prepare(DrawnSource(count=4, size=32), ".", out, show=False)
     prepare(FolderSource(crop="chip"), out / "pictures.zip", out, show=False)
     manifest = Manifest.open(out)
-    assert manifest.pictures().image("000003.jpg", "pictures.zip").shape == (3, 32, 32)
+    assert manifest.pictures().image("000003.png", "pictures.zip").shape == (3, 32, 32)
 
 
 def test_every_source_says_what_a_user_must_know():

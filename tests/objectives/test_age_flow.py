@@ -45,13 +45,13 @@ def test_a_new_flow_misses_the_whole_way_and_faces_of_no_age_do_not_count() -> N
     total, count = made.losses("flow", faces, 0)["velocity"]
     # Its velocity is 0, that of white is noise less one: a mean square of 1 + 1, of 3,072 numbers a face.
     assert count == 2
-    assert float(total) == pytest.approx(4, abs=4 * (2 / 3072) ** 0.5 * 4)
+    assert float(total.detach()) == pytest.approx(4, abs=4 * (2 / 3072) ** 0.5 * 4)
     unknown = batch([[nan, nan]], [3])
     assert made.counts("flow", unknown) == {}
     assert made.losses("flow", unknown, 0) == {}
     # A face that weighs nothing adds nothing.
     faces.weights = torch.tensor([1.0, 5.0, 0.0])
-    assert float(made.losses("flow", faces, 0)["velocity"][0]) == pytest.approx(2, abs=0.3)
+    assert float(made.losses("flow", faces, 0)["velocity"][0].detach()) == pytest.approx(2, abs=0.3)
 
 
 def test_an_interval_is_drawn_from_and_labels_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

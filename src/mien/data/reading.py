@@ -100,7 +100,7 @@ class Reader:
         fault = ""
         try:
             if isinstance(item, Made):
-                image, data = item.image, encode(item.image)
+                image, data = item.image, encode(item.image, item.face.path.rpartition(".")[2])
             else:
                 data = self.pictures.read(face.path, face.archive)
                 image = decode(data)

@@ -27,7 +27,7 @@ def test_faces_carry_every_label_of_their_factors() -> None:
         image, landmarks = draw(factors, 64)
         np.testing.assert_array_equal(made.image, image)
         np.testing.assert_array_equal(face.landmarks, landmarks)
-        assert face.path == f"{number:06d}.jpg"
+        assert face.path == f"{number:06d}.png"
         assert face.age == (factors.age, factors.age)
         assert (face.gender, face.race, face.expression) == (factors.gender, factors.race, factors.expression)
         assert (face.valence, face.arousal) == (factors.valence, factors.arousal)

@@ -148,7 +148,7 @@ class Oracle(nn.Module):
         super().__init__()
         self.card: dict[str, Any] = {}
         self.register_buffer("nothing", torch.zeros(1))
-        numbers = [int(str(path).removesuffix(".jpg")) for path in manifest.strings("path")]
+        numbers = [int(str(path).removesuffix(".png")) for path in manifest.strings("path")]
         self.factors = [sample(3, number) for number in numbers]
         self.place = 0
 
