@@ -180,6 +180,11 @@ class Manifest:
         """Whether any face has a value in `column`."""
         return column in self.table.column_names and self.table[column].null_count < len(self)
 
+    def numeric(self, column: str) -> bool:
+        """Whether there is such a column, and of numbers."""
+        kind = self.table[column].type if column in self.table.column_names else pa.null()
+        return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+
     def numbers(self, column: str) -> np.ndarray:
         """A column of numbers as float32, (N,), NaN for missing."""
         if column not in self.table.column_names:

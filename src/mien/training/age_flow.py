@@ -5,20 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
 from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
 from mien.errors import MienError
-from mien.faces import VOCABULARIES, closed
+from mien.faces import VOCABULARIES
 from mien.models.age_flow import AgeFlow, AgeFlowSettings
 from mien.models.checkpoint import load_renderer
 from mien.objectives.age_flow import AgeFlowObjective
 from mien.objectives.coding import AGE, ATTRIBUTES
-from mien.training.batches import training_loader
+from mien.training.batches import age_intervals, training_loader
 from mien.training.finish import judge_splits
 from mien.training.recipe import Recipe
 from mien.training.start import learnt_from, start_from
@@ -52,11 +50,10 @@ def assemble(
                 f"data.faces: no face of the split {recipe.data.train!r} has {name}, which the age flow is told; take "
                 "it out of age_flow.told, or other faces"
             )
-        kind = training.table.schema.field(name).type
-        if name not in VOCABULARIES and not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        if name not in VOCABULARIES and not training.numeric(name):
             raise MienError(
-                f"age_flow.told: the column {name} of the faces holds {kind}; the age flow is told numbers, "
-                f"{', '.join(VOCABULARIES)}"
+                f"age_flow.told: the column {name} of the faces holds {training.table.schema.field(name).type}; the "
+                f"age flow is told numbers, {', '.join(VOCABULARIES)}"
             )
     torch.manual_seed(recipe.seed)
     flow = AgeFlow(settings, manifest.crop)
@@ -75,7 +72,7 @@ def assemble(
 def labels_of(flow: AgeFlow, manifest: Manifest) -> dict[str, Tensor]:
     """What an age flow's batches carry of each face: its age, and the labels that it is told."""
     columns = manifest.columns(["age_low", "age_high", *flow.settings.told])
-    labels = {AGE: torch.from_numpy(closed(np.stack([columns["age_low"], columns["age_high"]], axis=1))).float()}
+    labels = {AGE: age_intervals(columns)}
     told = flow.labels_of(columns)
     return labels if told is None else labels | {ATTRIBUTES: told}
 

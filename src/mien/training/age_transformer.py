@@ -12,7 +12,6 @@ from torch import Tensor
 from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
 from mien.errors import MienError
-from mien.faces import closed
 from mien.models.age_transformer import SHOWING, AgeTransformer, AgeTransformerSettings, with_warp
 from mien.models.checkpoint import load_renderer
 from mien.models.embeddings import caption_tokens
@@ -23,7 +22,7 @@ from mien.objectives.ageing_settings import AgeTransformerObjectiveSettings
 from mien.objectives.base import read, say
 from mien.objectives.coding import AGE
 from mien.objectives.guides import guides_of
-from mien.training.batches import training_loader
+from mien.training.batches import age_intervals, training_loader
 from mien.training.finish import judge_splits
 from mien.training.recipe import Recipe
 from mien.training.start import learnt_from, start_from
@@ -100,7 +99,7 @@ def evenly(manifest: Manifest, count: int) -> Manifest:
 def labels_of(recipe: Recipe, manifest: Manifest) -> dict[str, Tensor]:
     """What batches carry of each face: its age, and where known its label's deviation, gender and caption."""
     columns = manifest.columns(["age_low", "age_high"])
-    labels = {AGE: torch.from_numpy(closed(np.stack([columns["age_low"], columns["age_high"]], axis=1))).float()}
+    labels = {AGE: age_intervals(columns)}
     if manifest.has(SPREAD):
         labels[SPREAD] = torch.as_tensor(manifest.numbers(SPREAD)).float()
     if manifest.has("gender"):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from mien.data.loading import FaceLoader, readers
 from mien.data.manifest import Manifest
 from mien.data.transforms import AugmentSettings
 from mien.errors import MienError
+from mien.faces import closed
 from mien.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -47,6 +51,12 @@ def training_loader(
         picture=recipe.data.picture,
     )
     return loader, workers
+
+
+def age_intervals(columns: Mapping[str, np.ndarray]) -> Tensor:
+    """The ages (N, 2) float32 years that a renderer learns with, NaN where unknown, from a manifest's columns; see
+    `closed`."""
+    return torch.from_numpy(closed(np.stack([columns["age_low"], columns["age_high"]], axis=1))).float()
 
 
 def cut_batch(recipe: Recipe, world: int) -> tuple[int, int]:

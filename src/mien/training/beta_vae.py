@@ -5,20 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mien.data.loading import FaceLoader
 from mien.data.manifest import Manifest
 from mien.errors import MienError
-from mien.faces import closed
 from mien.models.beta_vae import BetaVae, BetaVaeSettings
 from mien.models.checkpoint import load_renderer
 from mien.objectives.base import read
 from mien.objectives.beta_vae import BetaVaeObjective
 from mien.objectives.coding import AGE, ATTRIBUTES, Tally
-from mien.training.batches import training_loader
+from mien.training.batches import age_intervals, training_loader
 from mien.training.finish import judge_splits
 from mien.training.recipe import Recipe
 from mien.training.start import learnt_from, start_from
@@ -67,7 +65,7 @@ def assemble(
 def labels_of(vae: BetaVae, manifest: Manifest) -> dict[str, Tensor]:
     """What a beta-VAE's batches carry of each face: its age, and the attributes that its decoder is told."""
     columns = manifest.columns(["age_low", "age_high", *vae.settings.attributes])
-    labels = {AGE: torch.from_numpy(closed(np.stack([columns["age_low"], columns["age_high"]], axis=1))).float()}
+    labels = {AGE: age_intervals(columns)}
     attributes = vae.codes_of(columns)
     return labels if attributes is None else labels | {ATTRIBUTES: attributes}
 

@@ -156,18 +156,9 @@ def factors(manifest: Manifest) -> dict[str, np.ndarray]:
     known of 30 faces and not the same for all of them."""
     found: dict[str, np.ndarray] = {"age": exact_ages(manifest)}
     found |= {name: manifest.codes(name) for name in WORDS}
-    numbers = (*CONTINUOUS, *(name for name in DRAWN if _numeric(manifest, name)))
+    numbers = (*CONTINUOUS, *(name for name in DRAWN if manifest.numeric(name)))
     found |= {name: manifest.numbers(name).astype(np.float64) for name in numbers}
     return {name: values for name, values in found.items() if _varies(values)}
-
-
-def _numeric(manifest: Manifest, name: str) -> bool:
-    import pyarrow.types as kinds
-
-    if name not in manifest.table.column_names:
-        return False
-    kind = manifest.table[name].type
-    return bool(kinds.is_floating(kind) or kinds.is_integer(kind))
 
 
 def _varies(values: np.ndarray) -> bool:
