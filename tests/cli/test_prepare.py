@@ -23,9 +23,11 @@ def run(*arguments: object):
 
 
 def test_drawn_faces_and_a_table_of_what_was_made(tmp_path):
-    result = run("drawn", "-o", tmp_path / "out", "-n", 40, "--size", 32, "--seed", 5)
+    result = run("drawn", "-o", tmp_path / "out", "-n", 40, "--each", 2, "--size", 32, "--seed", 5)
     assert result.exit_code == 0, result.output
-    assert len(Manifest.open(tmp_path / "out")) == 40
+    manifest = Manifest.open(tmp_path / "out")
+    assert len(manifest) == 40
+    assert len(set(manifest.strings("person"))) == 20
     words = result.stdout.replace("│", " ").split()
     assert words[words.index("rejected") - 1] == "40"
     for word in ("age", "expression", "train", "select", "val", "test"):
@@ -55,6 +57,7 @@ def test_json_is_one_object_and_nothing_else(tmp_path):
         (["folder", "{tmp}", "--splits", "none.csv"], "none.csv is not there"),
         (["folder", "{tmp}"], "no face of"),
         (["drawn", "-n", "0"], "0 drawn faces"),
+        (["drawn", "--each", "0"], "0 of each person"),
         (["drawn", "--match", "colours"], "unknown --match 'colours'; did you mean 'colour'?"),
         (["drawn", "--thresholds", "{tmp}/none.yaml"], "No such file or directory: "),
     ],

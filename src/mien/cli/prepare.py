@@ -28,6 +28,7 @@ def prepare(
         str | None, typer.Option(help="How the pictures are cut already: photo, box or chip (folder).")
     ] = None,
     count: Annotated[int | None, typer.Option("-n", "--count", help="Faces to draw (drawn).")] = None,
+    each: Annotated[int | None, typer.Option(help="Faces of each person to draw (4; drawn).")] = None,
     splits: Annotated[
         Path | None, typer.Option(help="CSV of given splits: file, split and, if known, duplicate_group.")
     ] = None,
@@ -79,7 +80,7 @@ def prepare(
     kind = SOURCES.get(source)
     if kind is None:
         raise unknown("source", source, SOURCES)
-    given: dict[str, Any] = {"labels": labels, "crop": crop, "count": count}
+    given: dict[str, Any] = {"labels": labels, "crop": crop, "count": count, "each": each}
     for name, value in given.items():
         if value is not None and name not in kind.options:
             takers = [other for other, cls in SOURCES.items() if name in cls.options]

@@ -64,7 +64,7 @@ class DrawnSource(Source):
     terms: ClassVar[str] = "none: nobody is shown"
     where: ClassVar[str] = "made by mien itself, in any number"
     layout: ClassVar[str] = "needs no data"
-    options: ClassVar[tuple[str, ...]] = ("count", "seed", "size", "margin")
+    options: ClassVar[tuple[str, ...]] = ("count", "each", "seed", "size", "margin")
 
     def __init__(self, count: int = 2000, seed: int = 0, size: int = 112, each: int = 4, margin: float = 0.0) -> None:
         if count < 1 or each < 1:
