@@ -210,6 +210,15 @@ def test_a_picture_that_cannot_be_drawn_costs_its_drawing_alone(
     assert "not drawn: " in result.stderr
     assert "gone since" in result.stderr
 
+    def never(image: np.ndarray, rows: Any) -> np.ndarray:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(mien.jobs.draw, "draw_faces", never)
+    result = run(photos, "--crops", "--json", "--draw", tmp_path / "full")
+    assert result.exit_code == 2
+    assert len(json.loads(result.stdout)["predictions"]) == 2
+    assert "none of 2 pictures with a face could be drawn" in result.stderr
+
 
 def test_drawings_below_the_photos_are_no_inputs_of_the_next_time(run: Any, tmp_path: Path) -> None:
     photos = tmp_path / "photos"

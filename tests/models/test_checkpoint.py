@@ -123,6 +123,9 @@ def test_what_is_no_model_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(MienError, match="no checkpoint 'best' yet"):
         load_estimator(tmp_path)
+    (tmp_path / "checkpoints" / "best").touch()
+    with pytest.raises(MienError, match="best: empty, so it names no checkpoint"):
+        load_estimator(tmp_path)
 
 
 @pytest.mark.parametrize(

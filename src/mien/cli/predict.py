@@ -162,6 +162,7 @@ class Tally:
     def __init__(self) -> None:
         self.faces = self.without = self.failed = self.unaligned = 0
         self.read = False
+        self.drawn = 0
         self.examples: list[str] = []
         self.undrawn: list[str] = []
 
@@ -201,6 +202,8 @@ class Tally:
             )
         if not self.read:
             raise MienError(f"none of {self.failed:,} pictures could be read")
+        if self.undrawn and not self.drawn:
+            raise MienError(f"none of {len(self.undrawn):,} pictures with a face could be drawn; see above why")
 
 
 def _with_standard_input(inputs: Iterable[str]) -> Iterator[str]:
@@ -245,6 +248,7 @@ def _drawn(rows: Iterable[dict[str, Any]], items: Items, folder: Path, tally: Ta
             try:
                 with whole(folder / f"{name}.jpg") as beside:
                     beside.write_bytes(encode(draw_faces(item.read(), found)))
+                tally.drawn += 1
             except (PictureError, OSError) as error:
                 tally.undrawn.append(f"{item.name}: {' '.join(str(error).split())}")
         yield from found

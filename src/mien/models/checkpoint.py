@@ -323,7 +323,9 @@ def read_pointer(checkpoints: Path, which: str) -> Path:
     pointer = checkpoints / which
     if not pointer.is_file():
         raise MienError(f"{checkpoints}: no checkpoint {which!r} yet; train with --resume, or name another")
-    folder = checkpoints / pointer.read_text(encoding="utf-8").strip()
+    folder = checkpoints / (name := pointer.read_text(encoding="utf-8").strip())
+    if not name:
+        raise MienError(f"{pointer}: empty, so it names no checkpoint; name a checkpoint folder beside it instead")
     if not (folder / FACTS).is_file():
         raise MienError(f"{pointer}: points to {folder.name}, which is not there; name a checkpoint folder instead")
     return folder
