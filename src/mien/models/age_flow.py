@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from mien.faces import VOCABULARIES, Crop
 from mien.models.age_transformer import FOURIER, fourier
-from mien.models.met import Met
-from mien.models.renderer import STRONGEST, Change, as_float, check_ages, laid_over, resized, toned
+from mien.models.renderer import STRONGEST, Change, RenderingNetwork, as_float, check_ages, laid_over, resized, toned
 from mien.models.residual import GROUPS, Block
 
 #: Side of the smallest map.
@@ -55,25 +54,18 @@ class AgeFlowSettings(BaseModel):
     )
 
 
-class AgeFlow(nn.Module):
+class AgeFlow(RenderingNetwork):
     """The velocity of noisy pictures by their age: a U-Net whose blocks are modulated by time and age.
 
     Time runs from 0, a picture in [-1, 1], to 1, standard normal noise: x(t) = (1 - t) picture + t noise. Nothing in it
     is random. It does not guess a face's own age: it is told, or looks for the one at which the face is likeliest.
     """
 
+    settings: AgeFlowSettings
     usual: Tensor
 
     def __init__(self, settings: AgeFlowSettings, crop: Crop) -> None:
-        super().__init__()
-        self.settings = settings
-        self.crop = crop
-        self.name = ""
-        self.ages = (0.0, 100.0)
-        #: Terms, training data and figures, as shipped models carry them.
-        self.card: dict[str, Any] = {}
-        #: Its training faces, None where they are not known.
-        self.learnt: Met | None = None
+        super().__init__(settings, settings.size, crop)
         halvings = (settings.size // 2 // SMALLEST).bit_length() - 1
         channels = [settings.width, *[2 * settings.width] * halvings]
         self.labels = nn.ModuleDict(
@@ -101,11 +93,6 @@ class AgeFlow(nn.Module):
         nn.init.zeros_(paint.weight)
         self.paint = nn.Sequential(nn.GroupNorm(GROUPS, channels[0]), nn.SiLU(), paint, nn.PixelShuffle(2))
         self.to(memory_format=torch.channels_last)
-
-    @property
-    def input_size(self) -> int:
-        """Side in pixels of the pictures it works on."""
-        return self.settings.size
 
     def forward(self, noisy: Tensor, times: Tensor, ages: Tensor, labels: Tensor | None = None) -> Tensor:
         """The velocity (B, 3, S, S) float32, noise less picture, of `noisy` (B, 3, S, S) at `times` (B,) in [0, 1] for

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from mien.errors import MienError
 from mien.faces import MAX_AGE, MIN_AGE, Crop
 from mien.models.beta_vae import MIDDLE, UNIT
-from mien.models.met import Met
 from mien.models.modulated import Stage
-from mien.models.renderer import STRONGEST, Change, as_float, check_ages, laid_over, resized, toned
+from mien.models.renderer import STRONGEST, Change, RenderingNetwork, as_float, check_ages, laid_over, resized, toned
 from mien.models.residual import GROUPS, Block
 
 #: Ages that a renderer shows unless told otherwise.
@@ -117,25 +116,18 @@ class Rendered(NamedTuple):
     own_age: Tensor
 
 
-class AgeTransformer(nn.Module):
+class AgeTransformer(RenderingNetwork):
     """Encoder, age queries and decoder. Nothing in it is random.
 
     With `among` "anchors" or "none" the picture at an age does not depend on the other ages asked for. With "anchors"
     it sees what the anchors' queries found, which always are computed: queries are a small part of the work.
     """
 
+    settings: AgeTransformerSettings
     anchors: Tensor
 
     def __init__(self, settings: AgeTransformerSettings, crop: Crop) -> None:
-        super().__init__()
-        self.settings = settings
-        self.crop = crop
-        self.name = ""
-        self.ages = (0.0, 100.0)
-        #: Terms, training data and figures, as shipped models carry them.
-        self.card: dict[str, Any] = {}
-        #: Its training faces, None where they are not known.
-        self.learnt: Met | None = None
+        super().__init__(settings, settings.size, crop)
         channels = [settings.width * 2**place for place in range(_levels(settings.size))]
         narrow = [count // 2 for count in channels]
         deepest = channels[-1]
@@ -175,11 +167,6 @@ class AgeTransformer(nn.Module):
             nn.init.zeros_(self.move.weight)
             nn.init.zeros_(self.move.get_parameter("bias"))
         self.to(memory_format=torch.channels_last)
-
-    @property
-    def input_size(self) -> int:
-        """Side in pixels of the pictures it works on."""
-        return self.settings.size
 
     def encode(self, images: Tensor) -> Seen:
         """What there is in uint8 or float [0, 1] pictures (B, 3, H, W), whatever ages are asked for."""

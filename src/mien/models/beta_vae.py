@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,8 +21,17 @@ from torch import Tensor, nn
 
 from mien.errors import unknown
 from mien.faces import VOCABULARIES, Crop
-from mien.models.met import Met
-from mien.models.renderer import STRONGEST, Change, as_float, check_ages, enlarged, laid_over, resized, toned
+from mien.models.renderer import (
+    STRONGEST,
+    Change,
+    RenderingNetwork,
+    as_float,
+    check_ages,
+    enlarged,
+    laid_over,
+    resized,
+    toned,
+)
 from mien.models.residual import GROUPS, Block
 
 #: The age whose code is 0, and the years in one unit of the code: ages 0 to 100 are -2 to 2.
@@ -143,25 +152,18 @@ class Usual(nn.Module):
         return middle + log_spread.exp() * z_id
 
 
-class BetaVae(nn.Module):
+class BetaVae(RenderingNetwork):
     """Encoder, decoder and the line of ages in z_age. Nothing in it is random but `Posterior.sample`.
 
     z_age of a known age a is N(f(a), s^2), f(a) = (a - 50) / 25 times a direction of length 1, which is 1 itself
     for one latent: it then is the age, scaled, by supervision and not by discovery. `age_head` reads the age back.
     """
 
+    settings: BetaVaeSettings
     direction: Tensor
 
     def __init__(self, settings: BetaVaeSettings, crop: Crop) -> None:
-        super().__init__()
-        self.settings = settings
-        self.crop = crop
-        self.name = ""
-        self.ages = (0.0, 100.0)
-        #: Terms, training data and figures, as shipped models carry them.
-        self.card: dict[str, Any] = {}
-        #: Its training faces, None where they are not known.
-        self.learnt: Met | None = None
+        super().__init__(settings, settings.size, crop)
         channels = _channels(settings)
         deepest = channels[-1]
         flat = deepest * SMALLEST**2
@@ -212,11 +214,6 @@ class BetaVae(nn.Module):
             self.age_head.weight.copy_(even)
             self.age_head.bias.zero_()
         self.to(memory_format=torch.channels_last)
-
-    @property
-    def input_size(self) -> int:
-        """Side in pixels of the pictures it works on."""
-        return self.settings.size
 
     def age_code(self, ages: Tensor) -> Tensor:
         """The mean of z_age at `ages` (...) years, (..., age_dims)."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mien.errors import MienError
 from mien.faces import LUMA, MAX_AGE, MIN_AGE, Crop
 from mien.models.estimator import fingerprint
+from mien.models.met import Met
 
 #: The most that a learnt change is enlarged.
 STRONGEST = 4.0
@@ -39,6 +40,23 @@ class Renderer(Protocol):
         `source_ages` is (B,) years, NaN where unknown; None: all are. The same faces and ages give the same pictures.
         """
         ...
+
+
+class RenderingNetwork(nn.Module):
+    """What the networks that render have in common: the facts of a `Renderer`, and the settings they are built from."""
+
+    def __init__(self, settings: BaseModel, size: int, crop: Crop) -> None:
+        super().__init__()
+        self.settings = settings
+        self.crop = crop
+        #: Side in pixels of the pictures it works on.
+        self.input_size = size
+        self.name = ""
+        self.ages = (0.0, 100.0)
+        #: Terms, training data and figures, as shipped models carry them.
+        self.card: dict[str, Any] = {}
+        #: Its training faces, None where they are not known.
+        self.learnt: Met | None = None
 
 
 class Changing(Renderer, Protocol):
