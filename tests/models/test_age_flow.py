@@ -41,18 +41,21 @@ class Normal(AgeFlow):
         return -mean + (t - (1 - t) * spread**2) / variance * (noisy - (1 - t) * mean)
 
 
-def test_between_normal_laws_it_is_the_optimal_transport() -> None:
-    exact = Normal(AgeFlowSettings(size=32, width=8, steps=60), CROP).eval()
+@pytest.mark.parametrize("enter", [0.0, 0.2])
+def test_between_normal_laws_it_is_the_optimal_transport(enter: float) -> None:
+    exact = Normal(AgeFlowSettings(size=32, width=8, steps=60, enter=enter), CROP).eval()
     torch.manual_seed(0)
     own, asked = torch.tensor([20.0, 60.0]), torch.tensor([[5.0, 20.0, 70.0], [5.0, 60.0, 70.0]])
     mean, spread = exact.law(own)
     x = mean + spread * torch.randn(2, 3, 32, 32)
-    noise = exact.carried(x, own)
-    torch.testing.assert_close(noise, (x - mean) / spread, atol=2e-3, rtol=0)
+    # The laws' deviations with the noise that pictures have where they enter.
+    blurred = ((1 - enter) ** 2 * spread**2 + enter**2).sqrt()
+    noise = exact.carried((1 - enter) * x, own)
+    torch.testing.assert_close(noise, (1 - enter) * (x - mean) / blurred, atol=2e-3, rtol=0)
     change = exact.shown((x + 1) / 2, asked, own).colours
     for place in range(3):
         there, wide = exact.law(asked[:, place])
-        wanted = there + wide / spread * (x - mean)
+        wanted = there + ((1 - enter) ** 2 * wide**2 + enter**2).sqrt() / blurred * (x - mean)
         torch.testing.assert_close(change[:, place], (wanted - x) / 2, atol=2e-3, rtol=0)
     assert change[0, 1].abs().max() == 0  # at its own age a face stays, to the bit
     assert exact.likeliest(x).tolist() == pytest.approx([20, 60], abs=2)

@@ -43,6 +43,9 @@ class AgeFlowSettings(BaseModel):
     )
     withhold: float = Field(default=0.1, ge=0, le=1, description="share of training faces whose labels are hidden")
     steps: int = Field(default=8, ge=1, le=100, description="midpoint steps to the noise, and as many back")
+    enter: float = Field(
+        default=0.1, ge=0, lt=1, description="time at which a picture sets out and its changed one is taken"
+    )
     strength: float = Field(
         default=1.0, gt=0, le=STRONGEST, description="how much of the change is shown; training has all"
     )
@@ -130,9 +133,11 @@ class AgeFlow(RenderingNetwork):
                 self.usual[place] = torch.stack([known.mean(), known.std().clamp_min(1e-6)])
 
     def carried(self, x: Tensor, ages: Tensor, labels: Tensor | None = None, *, back: bool = False) -> Tensor:
-        """Pictures (B, 3, S, S) in [-1, 1] of `ages` (B,) to their noise, or with `back` noise to pictures, by midpoint
-        steps."""
-        start, step = (1.0, -1 / self.settings.steps) if back else (0.0, 1 / self.settings.steps)
+        """Pictures (B, 3, S, S) of `ages` (B,), as noisy as they are at the time `enter`, to their noise, or with
+        `back` noise to such pictures, by midpoint steps."""
+        enter = self.settings.enter
+        step = (1 - enter) / self.settings.steps
+        start, step = (1.0, -step) if back else (enter, step)
         for number in range(self.settings.steps):
             now = torch.full_like(ages, start + number * step)
             middle = x + step / 2 * self(x, now, ages, labels)
@@ -147,7 +152,7 @@ class AgeFlow(RenderingNetwork):
         tried = torch.linspace(youngest, oldest, count, device=x.device)
         ages, missed = tried.repeat(len(x)), x.new_zeros(len(x) * count)
         known = None if labels is None else labels.repeat_interleave(count, dim=0)
-        noise = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x)
+        noise = _noise(x)
         way = (noise - x).repeat_interleave(count, dim=0)
         for time in TIMES:
             noisy = ((1 - time) * x + time * noise).repeat_interleave(count, dim=0)
@@ -163,18 +168,28 @@ class AgeFlow(RenderingNetwork):
         self, images: Tensor, ages: Tensor, source_ages: Tensor | None = None, labels: Tensor | None = None
     ) -> Change:
         """What is added to the pictures to show them at `ages`, at working size: what their noise becomes there, less
-        what it becomes at the age it came from."""
+        what it becomes at the age it came from.
+
+        Pictures set out at the time `enter`, with the noise they have by then, the same for all: the field has seldom
+        met a cleaner one, and what of a face is finer than that noise is better left as it is than carried. The mean
+        over that noise and its opposite is taken.
+        """
         x = resized(as_float(images), self.input_size) * 2 - 1
         own = torch.full((len(x),), torch.nan, device=x.device) if source_ages is None else source_ages.float()
         if bool(own.isnan().any()):
             own = torch.where(own.isnan(), self.likeliest(x, labels), own)
-        noise = self.carried(x, own, labels)
         wanted = torch.cat([own[:, None], ages.float()], dim=1)
         count = wanted.shape[1]
         known = None if labels is None else labels.repeat_interleave(count, dim=0)
-        made = self.carried(noise.repeat_interleave(count, dim=0), wanted.flatten(), known, back=True)
-        made = made.unflatten(0, (len(x), count))
-        change = (made[:, 1:] - made[:, :1]) / 2
+        clean = 1 - self.settings.enter
+        added = (1 - clean) * _noise(x)
+        change = torch.zeros((), device=x.device)
+        for entering in (added, -added) if clean < 1 else (added,):
+            noise = self.carried(clean * x + entering, own, labels)
+            made = self.carried(noise.repeat_interleave(count, dim=0), wanted.flatten(), known, back=True)
+            made = made.unflatten(0, (len(x), count))
+            # Halved once for the range of a picture and once for the two.
+            change = change + (made[:, 1:] - made[:, :1]) / (4 * clean if clean < 1 else 2)
         return Change(self.settings.strength * toned(change, self.settings.colour))
 
     def render(
@@ -196,3 +211,8 @@ class AgeFlow(RenderingNetwork):
                 value = ((told - middle) / spread).clamp(-3, 3).nan_to_num()
                 parts.append(layer(torch.stack([value, (~unknown).float()], dim=1)))
         return parts
+
+
+def _noise(x: Tensor) -> Tensor:
+    """The same standard normal noise (3, S, S) for every picture of `x`, for ever."""
+    return torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x)
