@@ -182,14 +182,14 @@ class AgeFlow(RenderingNetwork):
         count = wanted.shape[1]
         known = None if labels is None else labels.repeat_interleave(count, dim=0)
         clean = 1 - self.settings.enter
-        added = (1 - clean) * _noise(x)
-        change = torch.zeros((), device=x.device)
-        for entering in (added, -added) if clean < 1 else (added,):
+        added = self.settings.enter * _noise(x)
+        changes = []
+        for entering in (added, -added) if self.settings.enter else (added,):
             noise = self.carried(clean * x + entering, own, labels)
             made = self.carried(noise.repeat_interleave(count, dim=0), wanted.flatten(), known, back=True)
             made = made.unflatten(0, (len(x), count))
-            # Halved once for the range of a picture and once for the two.
-            change = change + (made[:, 1:] - made[:, :1]) / (4 * clean if clean < 1 else 2)
+            changes.append(made[:, 1:] - made[:, :1])
+        change = torch.stack(changes).mean(dim=0) / (2 * clean)
         return Change(self.settings.strength * toned(change, self.settings.colour))
 
     def render(
